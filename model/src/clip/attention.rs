@@ -1,0 +1,181 @@
+//! The residual attention block that CLIP's two towers are stacks of.
+//!
+//! Mirrors `transformers`' `CLIPEncoderLayer`: pre-norm self-attention, then a pre-norm MLP of four times the width.
+
+use candle_core::{D, Module, Result, Tensor};
+use candle_nn::{Linear, VarBuilder, linear};
+
+use crate::{config::Activation, ops};
+
+/// LayerNorm whose quick form is used when nothing needs a gradient.
+#[derive(Debug, Clone)]
+pub struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+    eps: f64,
+}
+
+impl LayerNorm {
+    /// Reads `weight` and `bias`, [width] each; they start at one and zero.
+    pub fn new(width: usize, eps: f64, vb: VarBuilder<'_>) -> Result<Self> {
+        Ok(Self {
+            weight: vb.get_with_hints(width, "weight", candle_nn::init::ONE)?,
+            bias: vb.get_with_hints(width, "bias", candle_nn::init::ZERO)?,
+            eps,
+        })
+    }
+}
+
+impl Module for LayerNorm {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        ops::layer_norm(x, &self.weight, &self.bias, self.eps)
+    }
+}
+
+impl Activation {
+    fn apply(self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Gelu => x.gelu_erf(),
+            Self::QuickGelu => x * candle_nn::ops::sigmoid(&(x * 1.702)?)?,
+        }
+    }
+}
+
+/// The three input projections: one product where they are frozen, three where they are trained.
+#[derive(Debug, Clone)]
+enum InProjection {
+    Fused(Linear),
+    Split([Linear; 3]),
+}
+
+impl InProjection {
+    fn new(width: usize, vb: &VarBuilder<'_>) -> Result<Self> {
+        let parts = ["q_proj", "k_proj", "v_proj"];
+        let [q, k, v] = parts.map(|name| linear(width, width, vb.pp(name)));
+        let parts = [q?, k?, v?];
+        if parts.iter().any(|part| part.weight().track_op()) {
+            return Ok(Self::Split(parts));
+        }
+        let weights: Vec<_> = parts.iter().map(Linear::weight).collect();
+        let biases: Vec<_> = parts.iter().filter_map(Linear::bias).collect();
+        // [3D, D] and [3D]
+        let fused = Linear::new(Tensor::cat(&weights, 0)?, Some(Tensor::cat(&biases, 0)?));
+        Ok(Self::Fused(fused))
+    }
+
+    /// [B, L, D] -> query, key and value, [B, L, D] each
+    fn forward(&self, x: &Tensor) -> Result<[Tensor; 3]> {
+        match self {
+            Self::Fused(fused) => {
+                let all = fused.forward(x)?; // [B, L, 3D]
+                let width = all.dim(D::Minus1)? / 3;
+                let part = |i: usize| all.narrow(D::Minus1, i * width, width);
+                Ok([part(0)?, part(1)?, part(2)?])
+            }
+            Self::Split([q, k, v]) => Ok([q.forward(x)?, k.forward(x)?, v.forward(x)?]),
+        }
+    }
+}
+
+/// Multi-head self-attention.
+#[derive(Debug, Clone)]
+pub struct Attention {
+    input: InProjection,
+    output: Linear,
+    heads: usize,
+}
+
+impl Attention {
+    /// Reads `q_proj`, `k_proj`, `v_proj` and `out_proj`.
+    pub fn new(width: usize, heads: usize, vb: VarBuilder<'_>) -> Result<Self> {
+        Ok(Self {
+            input: InProjection::new(width, &vb)?,
+            output: linear(width, width, vb.pp("out_proj"))?,
+            heads,
+        })
+    }
+
+    /// [B, L, D] -> [B, L, D]. `mask` [L, L] is added to the scores.
+    pub fn forward(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
+        let (batch, len, width) = x.dims3()?;
+        let head = width / self.heads;
+        let split = |t: &Tensor| {
+            t.reshape((batch, len, self.heads, head))?
+                .transpose(1, 2)?
+                .contiguous()
+        };
+        let [q, k, v] = self.input.forward(x)?;
+        let q = split(&(q * (head as f64).powf(-0.5))?)?; // [B, H, L, d]
+        let (k, v) = (split(&k)?, split(&v)?);
+        let scores = q.matmul(&k.t()?)?; // [B, H, L, L]
+        let scores = match mask {
+            Some(mask) => scores.broadcast_add(mask)?,
+            None => scores,
+        };
+        let mixed = ops::softmax(&scores)?.matmul(&v)?; // [B, H, L, d]
+        let joined = mixed.transpose(1, 2)?.reshape((batch, len, width))?;
+        self.output.forward(&joined)
+    }
+}
+
+/// One residual block.
+#[derive(Debug, Clone)]
+pub struct Block {
+    norm1: LayerNorm,
+    attention: Attention,
+    norm2: LayerNorm,
+    fc1: Linear,
+    fc2: Linear,
+    activation: Activation,
+}
+
+/// What all blocks of a tower have in common.
+#[derive(Debug, Clone, Copy)]
+pub struct BlockConfig {
+    /// Width of a token.
+    pub width: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Non-linearity of the MLP.
+    pub activation: Activation,
+    /// Epsilon of both LayerNorms.
+    pub eps: f64,
+}
+
+impl Block {
+    /// Width of the MLP's hidden layer over the tower's.
+    pub const MLP_RATIO: usize = 4;
+
+    /// Reads `layer_norm1`, `self_attn`, `layer_norm2` and `mlp`.
+    pub fn new(config: BlockConfig, vb: VarBuilder<'_>) -> Result<Self> {
+        let BlockConfig {
+            width,
+            heads,
+            activation,
+            eps,
+        } = config;
+        let hidden = width * Self::MLP_RATIO;
+        Ok(Self {
+            norm1: LayerNorm::new(width, eps, vb.pp("layer_norm1"))?,
+            attention: Attention::new(width, heads, vb.pp("self_attn"))?,
+            norm2: LayerNorm::new(width, eps, vb.pp("layer_norm2"))?,
+            fc1: linear(width, hidden, vb.pp("mlp.fc1"))?,
+            fc2: linear(hidden, width, vb.pp("mlp.fc2"))?,
+            activation,
+        })
+    }
+
+    /// [B, L, D] -> [B, L, D]. `mask` [L, L] is added to the attention scores.
+    pub fn forward(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
+        let x = (x + self.attention.forward(&self.norm1.forward(x)?, mask)?)?;
+        let hidden = self.fc1.forward(&self.norm2.forward(&x)?)?;
+        &x + self.fc2.forward(&self.activation.apply(&hidden)?)?
+    }
+
+    /// Reads `count` blocks under `layers.0`, `layers.1`, ...
+    pub fn stack(config: BlockConfig, count: usize, vb: VarBuilder<'_>) -> Result<Vec<Self>> {
+        (0..count)
+            .map(|i| Self::new(config, vb.pp(format!("layers.{i}"))))
+            .collect()
+    }
+}

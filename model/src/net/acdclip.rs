@@ -1,0 +1,269 @@
+//! ACD-CLIP, the vision side and everything after it: pixels and text features in, maps and class logits out.
+//!
+//! The paper and its released code part in a few places ([`Form`]). Both are here, and each has two ways to its map: a plain one, step by
+//! step and differentiable, for training, and a short one for inference that a test holds against the plain one.
+
+use candle_core::{D, Result, Tensor};
+use candle_nn::VarBuilder;
+
+use super::{adapter::Adapter, gateway::Gateway, head::Head};
+use crate::{
+    clip::vision::VisionTower,
+    config::{Blur, Config, Form, Fusion},
+    map::MapValues,
+    ops,
+    resample::Separable,
+};
+
+/// Factor of the official form's patch logits.
+const LOGIT_SCALE: f64 = 10.0;
+
+/// What belongs to one group of vision blocks.
+#[derive(Debug)]
+struct Group {
+    adapter: Adapter,
+    segmentation: Head,
+    detection: Head,
+    gateway: Option<Gateway>,
+}
+
+/// What the vision side makes of a batch of pictures.
+#[derive(Debug, Clone)]
+pub struct Tokens {
+    /// Segmentation tokens of each group: unit vectors [B, L, W].
+    pub segmentation: Vec<Tensor>,
+    /// Detection token of each group: mean of unit vectors [B, W].
+    pub detection: Vec<Tensor>,
+    /// Rows and columns of patches; their product is L.
+    pub grid: (usize, usize),
+}
+
+/// Vision tower, adapters, heads and gateways.
+#[derive(Debug)]
+pub struct AcdClip {
+    vision: VisionTower,
+    groups: Vec<Group>,
+    form: Form,
+    temperature: f64,
+}
+
+impl AcdClip {
+    /// Reads `vision_model` from `base` and `image_adapter` from `adapters`: the same builder for a bundle, two for training.
+    pub fn new(config: &Config, base: VarBuilder<'_>, adapters: VarBuilder<'_>) -> Result<Self> {
+        let vb = adapters.pp("image_adapter");
+        let group = |i| {
+            let gateway = match config.fusion {
+                Fusion::Gateway => Some(Gateway::new(config, i, &vb)?),
+                Fusion::Static => None,
+            };
+            Ok(Group {
+                adapter: Adapter::vision(config, i, &vb)?,
+                segmentation: Head::new(config, "seg", i, &vb)?,
+                detection: Head::new(config, "det", i, &vb)?,
+                gateway,
+            })
+        };
+        Ok(Self {
+            vision: VisionTower::new(config, base.pp("vision_model"))?,
+            groups: (0..config.groups).map(group).collect::<Result<_>>()?,
+            form: config.form,
+            temperature: config.temperature,
+        })
+    }
+
+    /// The same network with its adapters in their form for inference.
+    pub fn fold(mut self) -> Result<Self> {
+        self.groups = self
+            .groups
+            .into_iter()
+            .map(|group| {
+                Ok(Group {
+                    adapter: group.adapter.fold()?,
+                    ..group
+                })
+            })
+            .collect::<Result<_>>()?;
+        Ok(self)
+    }
+
+    /// Normalised pixels [B, 3, height, width], sides multiples of the patch size -> tokens of every group.
+    pub fn forward(&self, pixels: &Tensor) -> Result<Tokens> {
+        let grid = self.vision.grid(pixels)?;
+        let taps = self.taps(pixels)?;
+        let mut tokens = Tokens {
+            segmentation: Vec::with_capacity(taps.len()),
+            detection: Vec::with_capacity(taps.len()),
+            grid,
+        };
+        for (group, tap) in self.groups.iter().zip(&taps) {
+            tokens.segmentation.push(group.segmentation.forward(tap)?);
+            tokens
+                .detection
+                .push(group.detection.forward(tap)?.mean(1)?);
+        }
+        Ok(tokens)
+    }
+
+    /// Adapted patch tokens after each group, [B, L, D].
+    fn taps(&self, pixels: &Tensor) -> Result<Vec<Tensor>> {
+        let grid = self.vision.grid(pixels)?;
+        let step = self.vision.blocks().len() / self.groups.len();
+        let mut x = self.vision.embed(pixels)?; // [B, 1 + L, D]
+        let patches = x.dim(1)? - 1;
+        let mut taps = Vec::with_capacity(self.groups.len());
+        for (group, blocks) in self.groups.iter().zip(self.vision.blocks().chunks(step)) {
+            for block in blocks {
+                x = block.forward(&x, None)?;
+            }
+            let adapted = group
+                .adapter
+                .forward(&x.narrow(1, 1, patches)?.contiguous()?, grid)?;
+            x = Tensor::cat(&[&x.narrow(1, 0, 1)?.contiguous()?, &adapted], 1)?;
+            taps.push(adapted);
+        }
+        Ok(taps)
+    }
+
+    /// Text features that group `i` is compared with: [B, W, 2] from [B or 1, N, W, 2].
+    fn fused_text(&self, i: usize, tokens: &Tokens, text: &Tensor) -> Result<Tensor> {
+        let seen = &tokens.segmentation[i];
+        match &self.groups[i].gateway {
+            Some(gateway) => gateway.forward(seen, text),
+            None => {
+                let (_, _, width, states) = text.dims4()?;
+                let own = text.narrow(1, i, 1)?.squeeze(1)?;
+                own.broadcast_as((seen.dim(0)?, width, states))?
+                    .contiguous()
+            }
+        }
+    }
+
+    /// Logits of both states at every patch, of each group: [B, 2, rows, columns].
+    ///
+    /// Official form: ten times the dot products. Paper form: cosines over the temperature (equation 6 before its softmax).
+    pub fn level_logits(&self, tokens: &Tokens, text: &Tensor) -> Result<Vec<Tensor>> {
+        let (rows, columns) = tokens.grid;
+        (0..self.groups.len())
+            .map(|i| {
+                let fused = self.scaled_text(&self.fused_text(i, tokens, text)?)?;
+                let logits = tokens.segmentation[i].matmul(&fused)?; // [B, L, 2]
+                let batch = logits.dim(0)?;
+                logits.transpose(1, 2)?.reshape((batch, 2, rows, columns))
+            })
+            .collect()
+    }
+
+    /// Fused text [B, W, 2], so scaled that its dot products with unit vectors are logits.
+    fn scaled_text(&self, fused: &Tensor) -> Result<Tensor> {
+        match self.form {
+            Form::Official => fused * LOGIT_SCALE,
+            Form::Paper => {
+                let unit = ops::l2_normalize(&fused.transpose(1, 2)?)?.transpose(1, 2)?;
+                (unit / self.temperature)?.contiguous()
+            }
+        }
+    }
+
+    /// Probabilities of both states at every pixel, [B, 2, height, width], step by step and differentiable. What training looks at.
+    ///
+    /// `blur` is for comparison with inference; the official code trains without.
+    pub fn probability_map(
+        &self,
+        tokens: &Tokens,
+        text: &Tensor,
+        blur: Option<Blur>,
+        size: (usize, usize),
+    ) -> Result<Tensor> {
+        let levels = self.level_logits(tokens, text)?;
+        let device = text.device();
+        let upsample = Separable::bilinear(tokens.grid, size, device)?;
+        match self.form {
+            Form::Official => {
+                let levels = levels
+                    .iter()
+                    .map(|level| match blur {
+                        Some(b) => upsample.apply(
+                            &Separable::blur(tokens.grid, b.kernel, b.sigma, device)?
+                                .apply(level)?,
+                        ),
+                        None => upsample.apply(level),
+                    })
+                    .collect::<Result<Vec<_>>>()?;
+                candle_nn::ops::softmax(&mean(&levels)?, 1)
+            }
+            Form::Paper => {
+                let levels = levels
+                    .iter()
+                    .map(|level| candle_nn::ops::softmax(level, 1))
+                    .collect::<Result<Vec<_>>>()?;
+                upsample.apply(&mean(&levels)?)
+            }
+        }
+    }
+
+    /// What values [`AcdClip::patch_map`] gives.
+    pub fn map_values(&self) -> MapValues {
+        match self.form {
+            Form::Official => MapValues::LogitDifference,
+            Form::Paper => MapValues::Probability,
+        }
+    }
+
+    /// The map on the patch grid, [B, rows, columns]: all that inference needs.
+    ///
+    /// Official form: only the difference of the two logits is computed, since a softmax over two is a sigmoid of their difference, and
+    /// blur, mean and upsampling are linear. Paper form: the mean of the levels' abnormal probabilities; never blurred.
+    pub fn patch_map(&self, tokens: &Tokens, text: &Tensor, blur: Option<Blur>) -> Result<Tensor> {
+        let (rows, columns) = tokens.grid;
+        let levels = (0..self.groups.len())
+            .map(|i| {
+                let fused = self.scaled_text(&self.fused_text(i, tokens, text)?)?; // [B, W, 2]
+                let direction = (fused.narrow(2, 1, 1)? - fused.narrow(2, 0, 1)?)?; // [B, W, 1]
+                let difference = tokens.segmentation[i].matmul(&direction)?; // [B, L, 1]
+                let difference = difference.reshape((difference.dim(0)?, rows, columns))?;
+                match self.form {
+                    Form::Official => Ok(difference),
+                    Form::Paper => candle_nn::ops::sigmoid(&difference),
+                }
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let map = mean(&levels)?;
+        match (self.form, blur) {
+            (Form::Official, Some(b)) => {
+                Separable::blur(tokens.grid, b.kernel, b.sigma, map.device())?.apply(&map)
+            }
+            _ => Ok(map),
+        }
+    }
+
+    /// Logits of the image's two classes, [B, 2], normal first. `text` is [B or 1, N, W, 2], unfused.
+    pub fn class_logits(&self, tokens: &Tokens, text: &Tensor) -> Result<Tensor> {
+        let last = self.groups.len() - 1;
+        let compare = |i: usize, seen: &Tensor| {
+            let level = text.narrow(1, i, 1)?.squeeze(1)?; // [B or 1, W, 2]
+            seen.unsqueeze(1)?.broadcast_matmul(&level)?.squeeze(1) // [B, 2]
+        };
+        match self.form {
+            Form::Official => {
+                let logits = (0..=last)
+                    .map(|i| compare(i, &tokens.detection[i]))
+                    .collect::<Result<Vec<_>>>()?;
+                mean(&logits)
+            }
+            Form::Paper => {
+                compare(last, &ops::l2_normalize(&tokens.detection[last])?)? / self.temperature
+            }
+        }
+    }
+
+    /// Probability of the abnormal class, [B].
+    pub fn class_probability(&self, tokens: &Tokens, text: &Tensor) -> Result<Tensor> {
+        let probabilities = candle_nn::ops::softmax(&self.class_logits(tokens, text)?, D::Minus1)?;
+        probabilities.narrow(1, 1, 1)?.squeeze(1)
+    }
+}
+
+/// Mean of tensors of one shape.
+fn mean(items: &[Tensor]) -> Result<Tensor> {
+    Tensor::stack(items, 0)?.mean(0)
+}

@@ -1,0 +1,10 @@
+//! What ACD-CLIP adds to CLIP: adapters between groups of blocks, the gateway between text and vision, and the whole.
+
+pub mod acdclip;
+pub mod adapter;
+pub mod gateway;
+pub mod head;
+pub mod text;
+
+pub use acdclip::{AcdClip, Tokens};
+pub use text::TextEncoder;

@@ -1,0 +1,155 @@
+//! The compact model: the bundle in the repository, and the weights that it was made from.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
+
+use acdclip_model::{
+    Config, bundle::Bundle, import::Import, map::AnomalyMap, net::AcdClip, preprocess::Placement,
+};
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
+
+fn shared() -> Option<PathBuf> {
+    let shared = std::env::var_os("ACDCLIP_SHARED").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared"),
+        PathBuf::from,
+    );
+    if shared
+        .join("weights/compact_seed_check.safetensors")
+        .is_file()
+    {
+        return Some(shared);
+    }
+    println!(
+        "skipped: no seed of the compact model under {}",
+        shared.display()
+    );
+    None
+}
+
+fn bundle_path() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/compact.safetensors")
+}
+
+/// How far a network is from the seed's numbers: logit differences, class logits, map.
+struct Gaps {
+    logits: f32,
+    class: f32,
+    map: f32,
+}
+
+fn gaps(config: &Config, vb: VarBuilder<'_>, bank: &Tensor, shared: &Path) -> Gaps {
+    let check: HashMap<String, Tensor> = candle_core::safetensors::load(
+        shared.join("weights/compact_seed_check.safetensors"),
+        &Device::Cpu,
+    )
+    .unwrap();
+    let net = AcdClip::new(config, vb.clone(), vb)
+        .unwrap()
+        .fold()
+        .unwrap();
+    let text = bank.unsqueeze(0).unwrap();
+    let tokens = net.forward(&check["input"]).unwrap();
+    let logits = net
+        .patch_map(&tokens, &text, config.blur)
+        .unwrap()
+        .squeeze(0)
+        .unwrap();
+    let class = net.class_logits(&tokens, &text).unwrap();
+    let (rows, columns) = tokens.grid;
+    let side = config.input_size;
+    let whole = Placement {
+        x: 0.0,
+        y: 0.0,
+        width: side as f32,
+        height: side as f32,
+    };
+    let values = logits.flatten_all().unwrap().to_vec1().unwrap();
+    let map = AnomalyMap::new(
+        (columns, rows),
+        values,
+        net.map_values(),
+        (side, side),
+        whole,
+    )
+    .unwrap();
+    let map = Tensor::from_vec(map.upsample(), (side, side), &Device::Cpu).unwrap();
+    let gap = |a: &Tensor, b: &Tensor| -> f32 {
+        let gap = (a - b).unwrap().abs().unwrap();
+        gap.max_all().unwrap().to_scalar().unwrap()
+    };
+    Gaps {
+        logits: gap(&logits, &check["logit_difference"]),
+        class: gap(&class, &check["cls_logits"]),
+        map: gap(&map, &check["map"]),
+    }
+}
+
+#[test]
+fn the_built_in_bundle_is_small_and_whole() {
+    let bundle = Bundle::open(&bundle_path()).unwrap();
+    bundle.verify().unwrap();
+    assert!(bundle.size() < 26_000_000, "{} bytes", bundle.size());
+    assert_eq!(bundle.classes(), ["object"]);
+    assert!(
+        bundle.provenance().licence.is_some(),
+        "the bundle must say under which terms its weights may be used"
+    );
+    assert!(
+        bundle.provenance().data.is_some(),
+        "the bundle must say what it was trained on"
+    );
+}
+
+#[test]
+fn the_built_in_bundle_is_close_to_the_seed() {
+    let Some(shared) = shared() else { return };
+    let bundle = Bundle::open(&bundle_path()).unwrap();
+    let bank = bundle.text_bank().unwrap();
+    let vb = bundle.var_builder(DType::F32, &Device::Cpu);
+    let found = gaps(bundle.config(), vb, bank.get("object").unwrap(), &shared);
+    println!(
+        "8 bits: logits {} class {} map {}",
+        found.logits, found.class, found.map
+    );
+    // 8-bit weights move a map by a few hundredths at most; another model moves it by tenths.
+    assert!(found.map < 0.05, "map differs by {}", found.map);
+}
+
+#[test]
+fn the_f32_form_reproduces_the_seed() {
+    let Some(shared) = shared() else { return };
+    let Some(tower) = std::env::var_os("ACDCLIP_COMPACT_TOWER") else {
+        println!(
+            "skipped: ACDCLIP_COMPACT_TOWER does not name the f32 tower; `make compact-check` makes it and runs this test"
+        );
+        return;
+    };
+    let config = std::fs::read_to_string(shared.join("weights/compact_seed.json")).unwrap();
+    let config = Config::from_json(&config).unwrap();
+    let seed = shared.join("weights/compact_seed.safetensors");
+    let import = Import::open(Path::new(&tower), Some(&seed), config.clone()).unwrap();
+    let vb = import.var_builder(DType::F32, &Device::Cpu);
+    let found = gaps(
+        &config,
+        vb,
+        import.text_bank().get("object").unwrap(),
+        &shared,
+    );
+    println!(
+        "f32: logits {} class {} map {}",
+        found.logits, found.class, found.map
+    );
+    for gap in [found.logits, found.class, found.map] {
+        assert!(
+            gap <= 1e-3,
+            "logits {} class {} map {}",
+            found.logits,
+            found.class,
+            found.map
+        );
+    }
+}
