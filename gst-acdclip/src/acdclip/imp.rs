@@ -1,0 +1,701 @@
+//! The element: properties, negotiation, flow. What a frame means is decided in [`super::session`].
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, LazyLock},
+    time::{Duration, Instant},
+};
+
+use acdclip_model::{DeviceSpec, record::Record, stream::events::Event};
+use gst::{glib, prelude::*, subclass::prelude::*};
+use gst_base::{
+    prelude::*,
+    subclass::{base_transform::GenerateOutputSuccess, prelude::*},
+};
+use parking_lot::Mutex;
+
+use super::{
+    picture::{self, Picture},
+    session::{JsonLines, Outcome, Session},
+};
+use crate::{
+    engine::{self, Engine},
+    latency::LatencyMeter,
+    meta,
+    overlay::{Finding, Overlay, Parts, Style},
+    profile::{Messages, Options, Settings},
+};
+
+static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new(
+        "acdclip",
+        gst::DebugColorFlags::empty(),
+        Some("Zero-shot anomaly detection"),
+    )
+});
+
+/// What the properties and the profile say, and what follows from both.
+#[derive(Default)]
+struct Sources {
+    /// Path of the profile; empty for none.
+    config: String,
+    properties: Options,
+    profile: Options,
+    settings: Arc<Settings>,
+}
+
+impl Sources {
+    fn resolve(&mut self) {
+        self.settings = Arc::new(Settings::resolve(&self.properties, &self.profile));
+    }
+}
+
+/// What the property `stats` tells.
+#[derive(Default, Clone)]
+struct Stats {
+    model: String,
+    device: String,
+    class: String,
+    frames: u64,
+    scored: u64,
+    events: u64,
+    last: Duration,
+    total: Duration,
+    max: Duration,
+    first_frame: Option<Instant>,
+    last_frame: Option<Instant>,
+}
+
+impl Stats {
+    fn add(&mut self, cost: Option<Duration>, events: u64) {
+        let now = Instant::now();
+        self.first_frame.get_or_insert(now);
+        self.last_frame = Some(now);
+        self.frames += 1;
+        self.events = events;
+        if let Some(cost) = cost {
+            self.scored += 1;
+            self.last = cost;
+            self.total += cost;
+            self.max = self.max.max(cost);
+        }
+    }
+
+    /// Frames a second between the first and the last.
+    fn fps(&self) -> f64 {
+        let span = self.first_frame.zip(self.last_frame);
+        let seconds = span.map_or(0.0, |(first, last)| (last - first).as_secs_f64());
+        if seconds > 0.0 {
+            (self.frames - 1) as f64 / seconds
+        } else {
+            0.0
+        }
+    }
+
+    fn structure(&self) -> gst::Structure {
+        let mean = self.total.as_micros() as u64 / self.scored.max(1);
+        gst::Structure::builder("acdclip-stats")
+            .field("model", &self.model)
+            .field("device", &self.device)
+            .field("class-name", &self.class)
+            .field("frames", self.frames)
+            .field("scored", self.scored)
+            .field("events", self.events)
+            .field("last-latency-us", self.last.as_micros() as u64)
+            .field("mean-latency-us", mean)
+            .field("max-latency-us", self.max.as_micros() as u64)
+            .field("fps", self.fps())
+            .build()
+    }
+}
+
+/// The element. No lock is held while a buffer is scored, pushed, or a message posted: the streaming thread takes the session out and
+/// puts it back.
+#[derive(Default)]
+pub(crate) struct AcdClip {
+    sources: Mutex<Sources>,
+    session: Mutex<Option<Session>>,
+    stats: Mutex<Stats>,
+    latency: Mutex<LatencyMeter>,
+}
+
+impl AcdClip {
+    fn settings(&self) -> Arc<Settings> {
+        self.sources.lock().settings.clone()
+    }
+
+    /// Reads the profile, if one is named.
+    fn load_profile(&self) -> Result<Arc<Settings>, gst::ErrorMessage> {
+        let config = self.sources.lock().config.clone();
+        let profile = if config.is_empty() {
+            Options::default()
+        } else {
+            Options::from_profile(Path::new(&config)).map_err(|e| {
+                gst::error_msg!(
+                    gst::ResourceError::Settings,
+                    ("Bad profile, wanted TOML with a table [acdclip]: {e}")
+                )
+            })?
+        };
+        let mut sources = self.sources.lock();
+        sources.profile = profile;
+        sources.resolve();
+        Ok(sources.settings.clone())
+    }
+
+    fn open(&self, settings: &Settings) -> Result<Session, gst::ErrorMessage> {
+        let device: DeviceSpec = settings.device.parse().map_err(model_error)?;
+        let engine = Engine::open(&settings.model, device).map_err(engine_error)?;
+        let lines = match settings.jsonl_location.as_str() {
+            "" => None,
+            path => Some(JsonLines::create(PathBuf::from(path)).map_err(|e| {
+                gst::error_msg!(
+                    gst::ResourceError::OpenWrite,
+                    ("jsonl-location {path}: {e}; wanted a file that can be written")
+                )
+            })?),
+        };
+        let session = Session::new(engine, settings, lines).map_err(model_error)?;
+        let cost = session
+            .engine()
+            .warm_up(session.class())
+            .map_err(engine_error)?;
+        self.latency.lock().push(cost);
+        Ok(session)
+    }
+
+    /// Runs `f` on the session, outside the lock.
+    fn with_session<T>(&self, f: impl FnOnce(&mut Session) -> T) -> Option<T> {
+        let mut session = self.session.lock().take()?;
+        let result = f(&mut session);
+        *self.session.lock() = Some(session);
+        Some(result)
+    }
+
+    fn process(
+        &self,
+        session: &mut Session,
+        mut buffer: gst::Buffer,
+    ) -> Result<gst::Buffer, gst::FlowError> {
+        let settings = self.settings();
+        self.follow_class(session, &settings);
+        let Some(picture) = session.picture.clone() else {
+            gst::element_imp_error!(
+                self,
+                gst::CoreError::Negotiation,
+                ("A buffer came before its caps")
+            );
+            return Err(gst::FlowError::NotNegotiated);
+        };
+        let failed = |e: acdclip_model::Error| {
+            gst::element_imp_error!(self, gst::StreamError::Failed, ("Scoring failed: {e}"));
+            gst::FlowError::Error
+        };
+        let outcome = session.pass(&picture, &buffer, &settings).map_err(failed)?;
+        self.stats.lock().add(outcome.cost, session.event_count());
+        self.announce_latency(outcome.cost);
+        self.draw(session, &picture, &settings, &outcome.record, &mut buffer)
+            .map_err(failed)?;
+        self.publish(session, &settings, &outcome, &mut buffer)?;
+        Ok(buffer)
+    }
+
+    /// Takes up a class that was set since the last frame, or warns and keeps the old one.
+    fn follow_class(&self, session: &mut Session, settings: &Settings) {
+        if settings.class_name == session.class_setting() {
+            return;
+        }
+        match session.choose_class(&settings.class_name) {
+            Ok(()) => {
+                gst::info!(CAT, imp = self, "Scoring for class {:?}", session.class());
+                self.stats.lock().class = session.class().to_owned();
+            }
+            Err(e) => {
+                {
+                    let mut sources = self.sources.lock();
+                    sources.properties.class_name = Some(session.class_setting().to_owned());
+                    sources.resolve();
+                }
+                gst::element_imp_warning!(
+                    self,
+                    gst::LibraryError::Settings,
+                    ("{e}; class {:?} stays", session.class())
+                );
+                self.obj().notify("class-name");
+            }
+        }
+    }
+
+    fn announce_latency(&self, cost: Option<Duration>) {
+        let Some(cost) = cost else { return };
+        let changed = self.latency.lock().push(cost);
+        if changed {
+            let message = gst::message::Latency::builder().src(&*self.obj()).build();
+            // Without a bus there is nobody to tell.
+            let _ = self.obj().post_message(message);
+        }
+    }
+
+    /// Maps `buffer` for writing only if its pixels will change: else its memory stays shared.
+    fn draw(
+        &self,
+        session: &Session,
+        picture: &Picture,
+        settings: &Settings,
+        record: &Record,
+        buffer: &mut gst::Buffer,
+    ) -> acdclip_model::Result<()> {
+        let Some(detection) = session.last_detection() else {
+            return Ok(());
+        };
+        let style = Style {
+            parts: settings.overlay,
+            opacity: settings.opacity as f32,
+            colormap: settings.colormap,
+            map_threshold: settings.pixel_threshold(),
+        };
+        let finding = Finding {
+            map: &detection.map,
+            regions: &record.regions,
+            score: record.score,
+            anomalous: record.anomalous,
+        };
+        let (width, height) = picture.size();
+        let Some(overlay) = Overlay::plan(style, finding, width as usize, height as usize) else {
+            return Ok(());
+        };
+        let mut mapped =
+            gst_video::VideoFrameRef::from_buffer_ref_writable(buffer.make_mut(), &picture.info)
+                .map_err(|e| {
+                    acdclip_model::Error::Frame(format!("cannot be mapped for writing: {e}"))
+                })?;
+        let mut canvas = picture.canvas(&mut mapped)?;
+        overlay.draw(&mut canvas, picture.format, picture.colorimetry);
+        Ok(())
+    }
+
+    /// Puts what was found on the buffer, into the file and on the bus.
+    fn publish(
+        &self,
+        session: &mut Session,
+        settings: &Settings,
+        outcome: &Outcome,
+        buffer: &mut gst::Buffer,
+    ) -> Result<(), gst::FlowError> {
+        let record = &outcome.record;
+        meta::attach(buffer.make_mut(), record).map_err(|e| {
+            gst::element_imp_error!(
+                self,
+                gst::LibraryError::Failed,
+                ("Attaching metadata failed: {e}")
+            );
+            gst::FlowError::Error
+        })?;
+        if let Some(lines) = &mut session.lines
+            && let Err(e) = lines.write(record)
+        {
+            self.give_up_lines(session, &e);
+            return Err(gst::FlowError::Error);
+        }
+        self.post_events(settings, &outcome.events, record);
+        if settings.messages == Messages::All {
+            self.post(meta::frame_message(record));
+        }
+        Ok(())
+    }
+
+    /// A file that cannot be written is complained about once.
+    fn give_up_lines(&self, session: &mut Session, complaint: &str) {
+        session.lines = None;
+        gst::element_imp_error!(
+            self,
+            gst::ResourceError::Write,
+            ("jsonl-location {complaint}")
+        );
+    }
+
+    fn post_events(&self, settings: &Settings, events: &[Event], record: &Record) {
+        for event in events {
+            gst::info!(CAT, imp = self, "{event:?}");
+            if settings.messages != Messages::None {
+                self.post(meta::event_message(event, record));
+            }
+        }
+    }
+
+    fn post(&self, structure: gst::Structure) {
+        let message = gst::message::Element::builder(structure)
+            .src(&*self.obj())
+            .build();
+        // Without a bus there is nobody to tell.
+        let _ = self.obj().post_message(message);
+    }
+
+    /// Ends the open event, and forgets the result that later frames would have carried.
+    fn end_event(&self) {
+        let settings = self.settings();
+        self.with_session(|session| {
+            session.forget_result();
+            let events = session.finish_event();
+            let record = Record {
+                model: session.engine().detector().short_hash().to_owned(),
+                ..Record::default()
+            };
+            self.post_events(&settings, &events, &record);
+        });
+    }
+
+    fn flush_lines(&self) {
+        self.with_session(|session| {
+            if let Some(Err(e)) = session.lines.as_mut().map(JsonLines::flush) {
+                self.give_up_lines(session, &e);
+            }
+        });
+    }
+
+    fn answer_latency(&self, query: &mut gst::query::Latency) -> bool {
+        let mut upstream = gst::query::Latency::new();
+        if !self.obj().sink_pad().peer_query(&mut upstream) {
+            return false;
+        }
+        let own = self.latency.lock().announced();
+        let own = gst::ClockTime::from_nseconds(own.as_nanos() as u64);
+        let (live, min, max) = upstream.result();
+        query.set(live, min + own, max.map(|max| max + own));
+        true
+    }
+}
+
+/// An element error of the kind that fits.
+fn model_error(e: acdclip_model::Error) -> gst::ErrorMessage {
+    engine_error(engine::Error::Model(e))
+}
+
+fn engine_error(e: engine::Error) -> gst::ErrorMessage {
+    use acdclip_model::Error;
+    match &e {
+        engine::Error::Model(Error::Io { source, .. })
+            if source.kind() == std::io::ErrorKind::NotFound =>
+        {
+            gst::error_msg!(gst::ResourceError::NotFound, ("{e}"))
+        }
+        engine::Error::Model(Error::Io { .. }) => {
+            gst::error_msg!(gst::ResourceError::OpenRead, ("{e}"))
+        }
+        engine::Error::Model(Error::File { .. } | Error::Tensor { .. }) => {
+            gst::error_msg!(gst::StreamError::WrongType, ("{e}"))
+        }
+        engine::Error::Model(Error::Compute(_)) => {
+            gst::error_msg!(gst::LibraryError::Failed, ("{e}"))
+        }
+        _ => gst::error_msg!(gst::LibraryError::Settings, ("{e}")),
+    }
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for AcdClip {
+    const NAME: &'static str = "AcdClip";
+    type Type = super::AcdClip;
+    type ParentType = gst_base::BaseTransform;
+}
+
+impl ObjectImpl for AcdClip {
+    fn properties() -> &'static [glib::ParamSpec] {
+        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(properties);
+        &PROPERTIES
+    }
+
+    fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        let mut sources = self.sources.lock();
+        let own = &mut sources.properties;
+        match pspec.name() {
+            "model" => own.model = value.get().ok(),
+            "device" => own.device = value.get().ok(),
+            "class-name" => own.class_name = value.get().ok(),
+            "interval" => own.interval = value.get().ok(),
+            "resize" => own.resize = value.get().ok(),
+            "domain" => own.domain = value.get().ok(),
+            "threshold" => own.threshold = value.get().ok(),
+            "map-threshold" => own.map_threshold = value.get().ok(),
+            "min-area" => own.min_area = value.get().ok(),
+            "jsonl-location" => own.jsonl_location = value.get().ok(),
+            "overlay" => own.overlay = value.get().ok(),
+            "opacity" => own.opacity = value.get().ok(),
+            "colormap" => own.colormap = value.get().ok(),
+            "messages" => own.messages = value.get().ok(),
+            "config" => sources.config = value.get().unwrap_or_default(),
+            _ => {}
+        }
+        sources.resolve();
+    }
+
+    fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        let settings = self.settings();
+        match pspec.name() {
+            "config" => self.sources.lock().config.to_value(),
+            "model" => settings.model.to_value(),
+            "device" => settings.device.to_value(),
+            "class-name" => settings.class_name.to_value(),
+            "interval" => settings.interval.to_value(),
+            "resize" => settings.resize.to_value(),
+            "domain" => settings.domain.to_value(),
+            "threshold" => settings.threshold.to_value(),
+            "map-threshold" => settings.map_threshold.to_value(),
+            "min-area" => settings.min_area.to_value(),
+            "jsonl-location" => settings.jsonl_location.to_value(),
+            "overlay" => settings.overlay.to_value(),
+            "opacity" => settings.opacity.to_value(),
+            "colormap" => settings.colormap.to_value(),
+            "messages" => settings.messages.to_value(),
+            "stats" => self.stats.lock().structure().to_value(),
+            _ => pspec.default_value().clone(),
+        }
+    }
+}
+
+/// Every property; the defaults are those of [`Settings`].
+fn properties() -> Vec<glib::ParamSpec> {
+    let default = Settings::default();
+    vec![
+        glib::ParamSpecString::builder("config")
+            .nick("Config")
+            .blurb("Profile in TOML; its table [acdclip] has the other properties' names as keys. A property that is set beats the profile")
+            .default_value(Some(""))
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecString::builder("model")
+            .nick("Model")
+            .blurb("Path of a model bundle; empty for the one that is built in")
+            .default_value(Some(default.model.as_str()))
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecString::builder("device")
+            .nick("Device")
+            .blurb("Where the network runs: auto, cpu, cuda, cuda:N or metal")
+            .default_value(Some(default.device.as_str()))
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecString::builder("class-name")
+            .nick("Class name")
+            .blurb("What is looked at, as the model's text bank calls it; empty for the model's first class")
+            .default_value(Some(default.class_name.as_str()))
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt::builder("interval")
+            .nick("Interval")
+            .blurb("Score every n-th frame; those between carry the last result with its age")
+            .minimum(1)
+            .default_value(default.interval)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("resize", default.resize)
+            .nick("Resize")
+            .blurb("How a frame of another shape meets the network's square")
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("domain", default.domain)
+            .nick("Domain")
+            .blurb("Whose blur of the map and weights of the image score are used")
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecDouble::builder("threshold")
+            .nick("Threshold")
+            .blurb("Score from which a frame is anomalous; -1 for the model's calibration, and 0.5 where it has none")
+            .minimum(-1.0)
+            .maximum(1.0)
+            .default_value(default.threshold)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecDouble::builder("map-threshold")
+            .nick("Map threshold")
+            .blurb("Probability from which a pixel belongs to a region; -1 for the model's calibration, and 0.5 where it has none")
+            .minimum(-1.0)
+            .maximum(1.0)
+            .default_value(default.map_threshold)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt64::builder("min-area")
+            .nick("Minimum area")
+            .blurb("Smallest region in frame pixels")
+            .default_value(default.min_area)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecString::builder("jsonl-location")
+            .nick("JSON lines location")
+            .blurb("File that takes one JSON record a frame, truncated at start; empty for none")
+            .default_value(Some(default.jsonl_location.as_str()))
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecFlags::builder::<Parts>("overlay")
+            .nick("Overlay")
+            .default_value(default.overlay)
+            .blurb("What is drawn over the frame; 0 for nothing")
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecDouble::builder("opacity")
+            .nick("Opacity")
+            .blurb("Opacity of the heatmap at probability 1")
+            .minimum(0.0)
+            .maximum(1.0)
+            .default_value(default.opacity)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("colormap", default.colormap)
+            .nick("Colormap")
+            .blurb("Colours of the heatmap, on a fixed scale of probability; grey video always has grey")
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("messages", default.messages)
+            .nick("Messages")
+            .blurb("Which element messages go to the bus")
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
+            .nick("Statistics")
+            .blurb("Model, device, frames, scored, events, latency of scoring in microseconds and frames a second since the start")
+            .read_only()
+            .build(),
+    ]
+}
+
+impl GstObjectImpl for AcdClip {}
+
+impl ElementImpl for AcdClip {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "ACD-CLIP anomaly detector",
+                "Filter/Analyzer/Video",
+                "Says what is abnormal in video, where, and since when, without having been trained on it",
+                "The acdclip developers",
+            )
+        });
+        Some(&METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+            let caps = gst_video::VideoCapsBuilder::new()
+                .format_list(picture::FORMATS)
+                .build();
+            [
+                ("sink", gst::PadDirection::Sink),
+                ("src", gst::PadDirection::Src),
+            ]
+            .into_iter()
+            .filter_map(|(name, direction)| {
+                gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps).ok()
+            })
+            .collect()
+        });
+        &TEMPLATES
+    }
+}
+
+impl BaseTransformImpl for AcdClip {
+    const MODE: gst_base::subclass::BaseTransformMode =
+        gst_base::subclass::BaseTransformMode::AlwaysInPlace;
+    const PASSTHROUGH_ON_SAME_CAPS: bool = false;
+    const TRANSFORM_IP_ON_PASSTHROUGH: bool = false;
+
+    fn start(&self) -> Result<(), gst::ErrorMessage> {
+        *self.latency.lock() = LatencyMeter::default();
+        let settings = self.load_profile()?;
+        let session = self.open(&settings)?;
+        let detector = session.engine().detector();
+        let stats = Stats {
+            model: detector.short_hash().to_owned(),
+            device: detector.device_name(),
+            class: session.class().to_owned(),
+            ..Stats::default()
+        };
+        gst::info!(
+            CAT,
+            imp = self,
+            "Model {} on {}, class {:?}",
+            stats.model,
+            stats.device,
+            stats.class
+        );
+        *self.stats.lock() = stats;
+        *self.session.lock() = Some(session);
+        Ok(())
+    }
+
+    fn stop(&self) -> Result<(), gst::ErrorMessage> {
+        self.flush_lines();
+        // Dropped outside the lock: with the last session goes the model.
+        let session = self.session.lock().take();
+        drop(session);
+        Ok(())
+    }
+
+    fn accept_caps(&self, direction: gst::PadDirection, caps: &gst::Caps) -> bool {
+        self.parent_accept_caps(direction, caps)
+            && Picture::from_caps(caps)
+                .inspect_err(|e| gst::debug!(CAT, imp = self, "Caps refused: {e}"))
+                .is_ok()
+    }
+
+    fn set_caps(&self, incaps: &gst::Caps, _outcaps: &gst::Caps) -> Result<(), gst::LoggableError> {
+        let picture = Picture::from_caps(incaps).map_err(|e| gst::loggable_error!(CAT, "{e}"))?;
+        self.with_session(|session| {
+            session.picture = Some(picture);
+            session.forget_result();
+        });
+        Ok(())
+    }
+
+    fn propose_allocation(
+        &self,
+        _decide_query: Option<&gst::query::Allocation>,
+        query: &mut gst::query::Allocation,
+    ) -> Result<(), gst::LoggableError> {
+        // Memory goes through as it is, so what downstream can take is what upstream may make.
+        self.parent_propose_allocation(None, query)
+    }
+
+    fn query(&self, direction: gst::PadDirection, query: &mut gst::QueryRef) -> bool {
+        match query.view_mut() {
+            gst::QueryViewMut::Latency(latency) if direction == gst::PadDirection::Src => {
+                self.answer_latency(latency)
+            }
+            _ => BaseTransformImplExt::parent_query(self, direction, query),
+        }
+    }
+
+    fn sink_event(&self, event: gst::Event) -> bool {
+        match event.view() {
+            gst::EventView::Eos(_) => {
+                self.end_event();
+                self.flush_lines();
+            }
+            gst::EventView::Segment(_) => self.end_event(),
+            gst::EventView::FlushStop(_) => {
+                self.with_session(|session| {
+                    session.discard_event();
+                    session.forget_result();
+                });
+            }
+            _ => {}
+        }
+        self.parent_sink_event(event)
+    }
+
+    fn src_event(&self, event: gst::Event) -> bool {
+        match event.view() {
+            // The base class would remember it and, where `qos` is set, drop late buffers.
+            gst::EventView::Qos(_) => self.obj().sink_pad().push_event(event),
+            _ => self.parent_src_event(event),
+        }
+    }
+
+    fn generate_output(&self) -> Result<GenerateOutputSuccess, gst::FlowError> {
+        let Some(buffer) = self.take_queued_buffer() else {
+            return Ok(GenerateOutputSuccess::NoOutput);
+        };
+        self.with_session(|session| self.process(session, buffer))
+            .unwrap_or(Err(gst::FlowError::Flushing))
+            .map(GenerateOutputSuccess::Buffer)
+    }
+}

@@ -1,0 +1,156 @@
+//! How negotiated video meets the model's frames and the overlay's canvas: formats, colorimetry, planes.
+
+use acdclip_model::{
+    Frame,
+    frame::{Colorimetry, Matrix, PixelFormat, Plane, Range},
+};
+use gst_video::{
+    VideoColorMatrix, VideoColorRange, VideoFormat, VideoFrameExt, VideoInterlaceMode,
+};
+
+use crate::overlay::canvas::{Canvas, PlaneMut};
+
+/// The formats that the element takes, those it is most often fed first.
+pub(super) const FORMATS: [VideoFormat; 13] = [
+    VideoFormat::I420,
+    VideoFormat::Nv12,
+    VideoFormat::Rgb,
+    VideoFormat::Bgr,
+    VideoFormat::Rgbx,
+    VideoFormat::Bgrx,
+    VideoFormat::Xrgb,
+    VideoFormat::Xbgr,
+    VideoFormat::Rgba,
+    VideoFormat::Bgra,
+    VideoFormat::Argb,
+    VideoFormat::Abgr,
+    VideoFormat::Gray8,
+];
+
+/// What the caps say, in the model's words.
+#[derive(Debug, Clone)]
+pub(super) struct Picture {
+    /// As negotiated.
+    pub(super) info: gst_video::VideoInfo,
+    /// Layout of its pixels.
+    pub(super) format: PixelFormat,
+    /// Matrix and range.
+    pub(super) colorimetry: Colorimetry,
+}
+
+impl Picture {
+    /// An error says what of the caps cannot be scored, and what to do.
+    pub(super) fn from_caps(caps: &gst::CapsRef) -> Result<Self, String> {
+        let info = gst_video::VideoInfo::from_caps(caps).map_err(|e| format!("{caps}: {e}"))?;
+        if matches!(
+            info.interlace_mode(),
+            VideoInterlaceMode::Fields | VideoInterlaceMode::Alternate
+        ) {
+            return Err(format!(
+                "interlace-mode {:?} has one field a buffer; wanted progressive, interleaved or mixed, put a deinterlace element before",
+                info.interlace_mode()
+            ));
+        }
+        let format = pixel_format(info.format()).ok_or_else(|| {
+            format!(
+                "format {:?} is not supported; put a videoconvert element before",
+                info.format()
+            )
+        })?;
+        let colorimetry = Colorimetry {
+            matrix: matrix(format, info.colorimetry().matrix())?,
+            range: match info.colorimetry().range() {
+                VideoColorRange::Range16_235 => Range::Limited,
+                _ => Range::Full,
+            },
+        };
+        Ok(Self {
+            info,
+            format,
+            colorimetry,
+        })
+    }
+
+    /// Width and height in pixels.
+    pub(super) fn size(&self) -> (u32, u32) {
+        (self.info.width(), self.info.height())
+    }
+
+    /// The model's view of a mapped frame.
+    pub(super) fn frame<'a>(
+        &self,
+        mapped: &'a gst_video::VideoFrameRef<&gst::BufferRef>,
+    ) -> acdclip_model::Result<Frame<'a>> {
+        let strides = strides(mapped.plane_stride())?;
+        let data = mapped.planes_data();
+        let planes: Vec<Plane<'a>> = data
+            .into_iter()
+            .zip(strides)
+            .take(self.format.plane_count())
+            .map(|(data, stride)| Plane { data, stride })
+            .collect();
+        let (width, height) = self.size();
+        Frame::new(
+            self.format,
+            width as usize,
+            height as usize,
+            &planes,
+            self.colorimetry,
+        )
+    }
+
+    /// The overlay's view of a frame mapped for writing.
+    pub(super) fn canvas<'a>(
+        &self,
+        mapped: &'a mut gst_video::VideoFrameRef<&mut gst::BufferRef>,
+    ) -> acdclip_model::Result<Canvas<'a>> {
+        let strides = strides(mapped.plane_stride())?;
+        let planes = mapped
+            .planes_data_mut()
+            .into_iter()
+            .zip(strides)
+            .take(self.format.plane_count())
+            .map(|(data, stride)| PlaneMut { data, stride })
+            .collect();
+        let (width, height) = self.size();
+        Canvas::new(self.format, width as usize, height as usize, planes)
+    }
+}
+
+fn strides(strides: &[i32]) -> acdclip_model::Result<Vec<usize>> {
+    let stride = |stride: &i32| {
+        usize::try_from(*stride).map_err(|_| {
+            acdclip_model::Error::Frame(format!("wanted a stride of 0 or more, found {stride}"))
+        })
+    };
+    strides.iter().map(stride).collect()
+}
+
+fn pixel_format(format: VideoFormat) -> Option<PixelFormat> {
+    Some(match format {
+        VideoFormat::Rgb => PixelFormat::Rgb,
+        VideoFormat::Bgr => PixelFormat::Bgr,
+        VideoFormat::Rgbx | VideoFormat::Rgba => PixelFormat::Rgbx,
+        VideoFormat::Bgrx | VideoFormat::Bgra => PixelFormat::Bgrx,
+        VideoFormat::Xrgb | VideoFormat::Argb => PixelFormat::Xrgb,
+        VideoFormat::Xbgr | VideoFormat::Abgr => PixelFormat::Xbgr,
+        VideoFormat::Gray8 => PixelFormat::Gray8,
+        VideoFormat::Nv12 => PixelFormat::Nv12,
+        VideoFormat::I420 => PixelFormat::I420,
+        _ => return None,
+    })
+}
+
+/// RGB and grey have no use for a matrix, and often carry one that says so.
+fn matrix(format: PixelFormat, matrix: VideoColorMatrix) -> Result<Matrix, String> {
+    match (format, matrix) {
+        (_, VideoColorMatrix::Bt601) => Ok(Matrix::Bt601),
+        (_, VideoColorMatrix::Bt709) => Ok(Matrix::Bt709),
+        (_, VideoColorMatrix::Bt2020) => Ok(Matrix::Bt2020),
+        (PixelFormat::Nv12 | PixelFormat::I420, VideoColorMatrix::Unknown) => Ok(Matrix::Bt601),
+        (PixelFormat::Nv12 | PixelFormat::I420, other) => Err(format!(
+            "colour matrix {other:?} is not supported; wanted BT.601, BT.709 or BT.2020, put a videoconvert element before"
+        )),
+        _ => Ok(Matrix::Bt601),
+    }
+}

@@ -1,0 +1,170 @@
+//! Models in memory: loaded once a process for each file and device, shared by the elements that name them, dropped with the last.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    path::{Path, PathBuf},
+    sync::{Arc, LazyLock, OnceLock, Weak},
+    time::{Duration, Instant, SystemTime},
+};
+
+use acdclip_model::{Detector, Frame, device::DeviceSpec};
+use parking_lot::Mutex;
+
+/// A model and what is known of its cost.
+pub(crate) struct Engine {
+    detector: Detector,
+    warm_up: OnceLock<Duration>,
+}
+
+/// Why there is no engine.
+#[derive(Debug)]
+pub(crate) enum Error {
+    /// No model was named, and none is built in.
+    #[cfg(not(feature = "builtin-model"))]
+    NoModel,
+    /// The model could not be loaded.
+    Model(acdclip_model::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            #[cfg(not(feature = "builtin-model"))]
+            Self::NoModel => f.write_str(
+                "no model is named and this build has none built in; set model=PATH to a bundle that `acdclip import` has written, \
+                 or build with the feature builtin-model",
+            ),
+            Self::Model(e) => write!(
+                f,
+                "{e}; wanted a bundle that `acdclip import` has written{}",
+                if cfg!(feature = "builtin-model") {
+                    ", or no model property for the built-in model"
+                } else {
+                    ""
+                }
+            ),
+        }
+    }
+}
+
+impl From<acdclip_model::Error> for Error {
+    fn from(e: acdclip_model::Error) -> Self {
+        Self::Model(e)
+    }
+}
+
+/// Two elements with equal keys use one engine. A file that has been replaced is another model.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Source {
+    BuiltIn,
+    File {
+        path: PathBuf,
+        len: u64,
+        modified: Option<SystemTime>,
+    },
+}
+
+impl Source {
+    fn new(model: &str) -> Result<Self, Error> {
+        if model.is_empty() {
+            return Ok(Self::BuiltIn);
+        }
+        let path = Path::new(model);
+        let io = |e| acdclip_model::Error::io(path, e);
+        let canonical = path.canonicalize().map_err(io)?;
+        let data = canonical.metadata().map_err(io)?;
+        Ok(Self::File {
+            path: canonical,
+            len: data.len(),
+            modified: data.modified().ok(),
+        })
+    }
+}
+
+/// One key's engine, locked while it is being loaded, so that it is loaded once.
+type Slot = Arc<Mutex<Weak<Engine>>>;
+
+static ENGINES: LazyLock<Mutex<HashMap<(Source, DeviceSpec), Slot>>> =
+    LazyLock::new(Mutex::default);
+
+impl Engine {
+    /// The engine of `model` (a bundle's path, empty for the built-in one) on `device`.
+    pub(crate) fn open(model: &str, device: DeviceSpec) -> Result<Arc<Self>, Error> {
+        let source = Source::new(model)?;
+        let slot = {
+            let mut engines = ENGINES.lock();
+            // A slot that somebody else holds is about to be filled.
+            engines.retain(|_, slot| Arc::strong_count(slot) > 1 || slot.lock().strong_count() > 0);
+            engines.entry((source.clone(), device)).or_default().clone()
+        };
+        let mut held = slot.lock();
+        if let Some(engine) = held.upgrade() {
+            return Ok(engine);
+        }
+        let engine = Arc::new(Self {
+            detector: load(&source, device)?,
+            warm_up: OnceLock::new(),
+        });
+        *held = Arc::downgrade(&engine);
+        Ok(engine)
+    }
+
+    /// The model.
+    pub(crate) fn detector(&self) -> &Detector {
+        &self.detector
+    }
+
+    /// What one black frame of the network's own size costs, measured the first time that somebody asks.
+    pub(crate) fn warm_up(&self, class: &str) -> Result<Duration, Error> {
+        if let Some(cost) = self.warm_up.get() {
+            return Ok(*cost);
+        }
+        let side = self.detector.config().input_size;
+        let black = vec![0; side * side * 3];
+        let frame = Frame::rgb(&black, side * 3, side, side)?;
+        let start = Instant::now();
+        self.detector.score(&frame, class)?;
+        Ok(*self.warm_up.get_or_init(|| start.elapsed()))
+    }
+}
+
+fn load(source: &Source, device: DeviceSpec) -> Result<Detector, Error> {
+    match source {
+        Source::File { path, .. } => Ok(Detector::open(path, device)?),
+        #[cfg(feature = "builtin-model")]
+        Source::BuiltIn => Ok(Detector::builtin(device)?),
+        #[cfg(not(feature = "builtin-model"))]
+        Source::BuiltIn => Err(Error::NoModel),
+    }
+}
+
+#[cfg(all(test, feature = "builtin-model"))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn one_model_in_memory_for_all_who_name_it_and_none_when_they_are_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        std::fs::write(&path, acdclip_model::BUILTIN_MODEL).unwrap();
+        let open = || Engine::open(path.to_str().unwrap(), DeviceSpec::Cpu).unwrap();
+        let (first, second) = (open(), open());
+        assert!(Arc::ptr_eq(&first, &second));
+        let weak = Arc::downgrade(&first);
+        drop((first, second));
+        assert!(weak.upgrade().is_none());
+        let third = open();
+        // Renamed over the old file, not written into it: that one is still mapped.
+        let other = folder.path().join("other.safetensors");
+        let half = acdclip_model::BUILTIN_MODEL.len() / 2;
+        std::fs::write(&other, &acdclip_model::BUILTIN_MODEL[..half]).unwrap();
+        std::fs::rename(&other, &path).unwrap();
+        assert!(
+            Engine::open(path.to_str().unwrap(), DeviceSpec::Cpu).is_err(),
+            "the replaced file was not read"
+        );
+        drop(third);
+    }
+}

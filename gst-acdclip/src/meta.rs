@@ -1,0 +1,223 @@
+//! Records and events as GStreamer carries them: the custom meta, regions of interest and bus messages.
+//!
+//! The fields are those of [`Record`], in kebab-case. What a record does not have (`pts`, `event-id`) is an absent field. Scores are
+//! doubles, since GStreamer's tools know no better float.
+
+use acdclip_model::{
+    map::Region,
+    record::Record,
+    stream::events::{Event, EventKind},
+};
+use gst_video::VideoRegionOfInterestMeta;
+
+/// Name of the custom meta.
+pub(crate) const META: &str = "AcdClipMeta";
+/// Type of the regions of interest, and of nothing else.
+pub(crate) const ROI_TYPE: &str = "anomaly";
+/// Name of message structures and of a region's parameters.
+pub(crate) const STRUCTURE: &str = "acdclip";
+
+/// Makes the custom meta known to GStreamer, once a process. It has no tags: elements that change the picture copy it all the same, and
+/// its readers scale by `width` and `height`.
+pub(crate) fn register() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        if !gst::meta::CustomMeta::is_registered(META) {
+            gst::meta::CustomMeta::register(META, &[]);
+        }
+    });
+}
+
+/// Puts `record` on `buffer`: one custom meta, and one region of interest a region.
+pub(crate) fn attach(
+    buffer: &mut gst::BufferRef,
+    record: &Record,
+) -> Result<(), gst::glib::BoolError> {
+    for region in &record.regions {
+        let rect = (region.x, region.y, region.w, region.h);
+        let mut roi = VideoRegionOfInterestMeta::add(buffer, ROI_TYPE, rect);
+        roi.add_param(region_parameters(region, record));
+    }
+    let mut meta = gst::meta::CustomMeta::add(buffer, META)?;
+    fill(meta.mut_structure(), record);
+    Ok(())
+}
+
+/// The message about one frame.
+pub(crate) fn frame_message(record: &Record) -> gst::Structure {
+    let mut structure = gst::Structure::builder(STRUCTURE)
+        .field("type", "frame")
+        .build();
+    fill(&mut structure, record);
+    structure
+}
+
+/// The message about one moment of an event. Its begin has all that is known of the frame.
+pub(crate) fn event_message(event: &Event, record: &Record) -> gst::Structure {
+    let kind = match event.kind {
+        EventKind::Begin => "event-begin",
+        EventKind::Peak => "event-peak",
+        EventKind::End => "event-end",
+    };
+    let mut structure = gst::Structure::builder(STRUCTURE)
+        .field("type", kind)
+        .build();
+    if event.kind == EventKind::Begin {
+        fill(&mut structure, record);
+    }
+    structure.set("event-id", event.id);
+    structure.set("frame", event.at.frame);
+    structure.set("score", f64::from(event.at.score));
+    structure.set("frames", event.frames);
+    structure.set("model", record.model.as_str());
+    if let Some(pts) = event.at.pts {
+        structure.set("pts", pts);
+    }
+    structure
+}
+
+fn fill(structure: &mut gst::StructureRef, record: &Record) {
+    if let Some(pts) = record.pts {
+        structure.set("pts", pts);
+    }
+    structure.set("frame", record.frame);
+    structure.set("score", f64::from(record.score));
+    structure.set("raw-score", f64::from(record.raw_score));
+    structure.set("calibrated", record.calibrated);
+    structure.set("class-score", f64::from(record.class_score));
+    structure.set("map-max", f64::from(record.map_max));
+    structure.set("threshold", f64::from(record.threshold));
+    structure.set("anomalous", record.anomalous);
+    if let Some(id) = record.event_id {
+        structure.set("event-id", id);
+    }
+    structure.set("age", record.age);
+    structure.set("width", record.width);
+    structure.set("height", record.height);
+    structure.set(
+        "regions",
+        gst::Array::new(record.regions.iter().map(region)),
+    );
+    structure.set("model", record.model.as_str());
+    structure.set("latency-us", record.latency_us);
+}
+
+fn region(region: &Region) -> gst::Structure {
+    gst::Structure::builder("region")
+        .field("x", region.x)
+        .field("y", region.y)
+        .field("w", region.w)
+        .field("h", region.h)
+        .field("score", f64::from(region.score))
+        .field("area", region.area)
+        .field("centroid", gst::Array::new(region.centroid.map(f64::from)))
+        .build()
+}
+
+/// What a region of interest says beside its rectangle. The rectangle is scaled with the picture, these are not: they are in pixels of a
+/// frame of `width` x `height`.
+fn region_parameters(region: &Region, record: &Record) -> gst::Structure {
+    let mut parameters = gst::Structure::builder(STRUCTURE)
+        .field("score", f64::from(region.score))
+        .field("area", region.area)
+        .field("centroid-x", f64::from(region.centroid[0]))
+        .field("centroid-y", f64::from(region.centroid[1]))
+        .field("width", record.width)
+        .field("height", record.height)
+        .build();
+    if let Some(id) = record.event_id {
+        parameters.set("event-id", id);
+    }
+    parameters
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use acdclip_model::stream::events::Moment;
+
+    use super::*;
+
+    fn record() -> Record {
+        Record {
+            pts: Some(40_000_000),
+            frame: 1,
+            score: 0.75,
+            raw_score: 0.75,
+            anomalous: true,
+            event_id: Some(3),
+            width: 64,
+            height: 48,
+            regions: vec![Region {
+                x: 4,
+                y: 5,
+                w: 6,
+                h: 7,
+                score: 0.9,
+                area: 30,
+                centroid: [6.5, 8.5],
+            }],
+            model: "0123abcd".into(),
+            ..Record::default()
+        }
+    }
+
+    #[test]
+    fn structures_have_every_field_of_the_json_record() {
+        gst::init().unwrap();
+        let record = record();
+        let json = serde_json::to_value(&record).unwrap();
+        let structure = frame_message(&record);
+        for key in json.as_object().unwrap().keys() {
+            assert!(
+                structure.has_field(key.replace('_', "-").as_str()),
+                "{key} is missing"
+            );
+        }
+        let regions = structure.get::<gst::Array>("regions").unwrap();
+        let region = regions[0].get::<gst::Structure>().unwrap();
+        for key in json["regions"][0].as_object().unwrap().keys() {
+            assert!(region.has_field(key.as_str()), "{key} is missing");
+        }
+    }
+
+    #[test]
+    fn a_buffer_carries_its_record_and_regions() {
+        gst::init().unwrap();
+        register();
+        let mut buffer = gst::Buffer::new();
+        attach(buffer.get_mut().unwrap(), &record()).unwrap();
+        let copy = buffer.copy();
+        let meta = gst::meta::CustomMeta::from_buffer(&copy, META).unwrap();
+        assert_eq!(meta.structure().get::<u64>("event-id").unwrap(), 3);
+        let rois: Vec<_> = copy.iter_meta::<VideoRegionOfInterestMeta>().collect();
+        assert_eq!(rois.len(), 1);
+        assert_eq!(rois[0].roi_type(), ROI_TYPE);
+        assert_eq!(rois[0].rect(), (4, 5, 6, 7));
+        let score = rois[0]
+            .param(STRUCTURE)
+            .unwrap()
+            .get::<f64>("score")
+            .unwrap();
+        assert!((score - 0.9).abs() < 1e-6);
+    }
+
+    #[test]
+    fn an_events_end_is_about_its_own_frame() {
+        gst::init().unwrap();
+        let event = Event {
+            kind: EventKind::End,
+            id: 3,
+            at: Moment {
+                pts: None,
+                frame: 9,
+                score: 0.5,
+            },
+            frames: 8,
+        };
+        let structure = event_message(&event, &record());
+        assert_eq!(structure.get::<&str>("type").unwrap(), "event-end");
+        assert_eq!(structure.get::<u64>("frame").unwrap(), 9);
+        assert!(!structure.has_field("pts") && !structure.has_field("regions"));
+    }
+}

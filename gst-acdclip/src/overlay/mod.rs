@@ -1,0 +1,542 @@
+//! What is drawn over a frame: the heatmap, its contour, boxes and the score. Plain arithmetic over maps and pixels.
+//!
+//! The scale is fixed: a colour always stands for the same probability, on every frame of every stream. Nothing is drawn below half
+//! the map threshold, so a normal frame keeps its pixels bit for bit (but for the score, where that is asked for), and
+//! [`Overlay::plan`] tells so before anybody maps the frame for writing.
+//!
+//! A drawing is made two rows at a time as codes into a palette of at most [`INKS`] inks; [`canvas`] lays them on the frame's own
+//! format. One code holds both opacity and colour, so a pixel costs one interpolation, one multiplication and one look-up.
+
+pub(crate) mod canvas;
+pub(crate) mod colormap;
+mod contour;
+mod label;
+
+use acdclip_model::{
+    frame::{Colorimetry, PixelFormat},
+    map::{AnomalyMap, Region, Sampler},
+};
+use gst::glib;
+
+use canvas::{Canvas, Ink, OPAQUE};
+pub(crate) use colormap::Colormap;
+use contour::{Edge, Rows};
+use label::{Label, Part};
+
+/// What an overlay may consist of.
+#[glib::flags(name = "AcdClipOverlay")]
+pub(crate) enum Parts {
+    /// Colour where the map is above half its threshold.
+    #[flags_value(name = "Colour where something is abnormal", nick = "heatmap")]
+    HEATMAP = 1 << 0,
+    /// A line where the map crosses its threshold.
+    #[flags_value(
+        name = "A line around what is at or above the map threshold",
+        nick = "contour"
+    )]
+    CONTOUR = 1 << 1,
+    /// The bounding boxes of regions.
+    #[flags_value(name = "The bounding box of each region", nick = "box")]
+    BOX = 1 << 2,
+    /// The frame's score as text.
+    #[flags_value(name = "The score, on red when the frame is anomalous", nick = "score")]
+    SCORE = 1 << 3,
+}
+
+/// How an overlay looks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Style {
+    /// What is drawn.
+    pub(crate) parts: Parts,
+    /// Opacity of the heatmap at probability 1, in [0, 1].
+    pub(crate) opacity: f32,
+    /// Colours of the heatmap; a grey frame has only room for [`Colormap::Grey`].
+    pub(crate) colormap: Colormap,
+    /// Probability of the contour.
+    pub(crate) map_threshold: f32,
+}
+
+/// What is known of a frame, as far as it is drawn.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Finding<'a> {
+    /// The map.
+    pub(crate) map: &'a AnomalyMap,
+    /// Regions in frame pixels.
+    pub(crate) regions: &'a [Region],
+    /// The frame's score.
+    pub(crate) score: f32,
+    /// Whether it is at or above its threshold.
+    pub(crate) anomalous: bool,
+}
+
+/// Steps of the heatmap's palette; step 0 is no ink.
+const STEPS: usize = 256;
+const LIGHT: u16 = 256;
+const DARK: u16 = 257;
+const BOX: u16 = 258;
+const TEXT: u16 = 259;
+const BACKING: u16 = 260;
+/// Length of the palette.
+const INKS: usize = 261;
+
+/// Highest probability that the heatmap tells from those above it; keeps the logit scale finite.
+const TOP: f32 = 0.999;
+
+/// A drawing that is known to change its frame.
+pub(crate) struct Overlay<'a> {
+    style: Style,
+    finding: Finding<'a>,
+    /// Set where the map has something to draw.
+    map: Option<Sampler<'a>>,
+    label: Option<Label>,
+    width: usize,
+    height: usize,
+    /// The map's value at which the heatmap starts and that of the contour.
+    start: f32,
+    threshold: f32,
+}
+
+impl<'a> Overlay<'a> {
+    /// What there is to draw of `finding` on a frame of `width` x `height`; `None` where its pixels would stay as they are.
+    pub(crate) fn plan(
+        style: Style,
+        finding: Finding<'a>,
+        width: usize,
+        height: usize,
+    ) -> Option<Self> {
+        let map = finding.map;
+        let threshold = map.value(style.map_threshold);
+        let start = map.value(start_probability(style.map_threshold));
+        let lowest = lowest_drawn(style, start, threshold);
+        let visible = map.values().iter().any(|value| *value >= lowest);
+        let label = style
+            .parts
+            .contains(Parts::SCORE)
+            .then(|| Label::new(&format!("{:.2}", finding.score), width, height))
+            .flatten();
+        let boxes = style.parts.contains(Parts::BOX) && !finding.regions.is_empty();
+        (visible || label.is_some() || boxes).then(|| Self {
+            style,
+            finding,
+            map: visible.then(|| map.over_frame(width, height)),
+            label,
+            width,
+            height,
+            start,
+            threshold,
+        })
+    }
+
+    /// Draws on `canvas`, which has the size that the plan was made for.
+    pub(crate) fn draw(
+        &self,
+        canvas: &mut Canvas<'_>,
+        format: PixelFormat,
+        colorimetry: Colorimetry,
+    ) {
+        debug_assert_eq!((canvas.width(), canvas.height()), (self.width, self.height));
+        let palette = self.palette(format, colorimetry);
+        let mut rows = self
+            .map
+            .as_ref()
+            .map(|map| Rows::new(map, self.width, self.height));
+        let mut codes = [vec![0; self.width], vec![0; self.width]];
+        for y in (0..self.height).step_by(2) {
+            let mut inked = false;
+            for (below, codes) in codes.iter_mut().enumerate() {
+                codes.fill(0);
+                if y + below < self.height {
+                    inked |= self.draw_map(rows.as_mut(), y + below, codes);
+                    inked |= self.draw_boxes(y + below, codes);
+                    inked |= self.draw_label(y + below, codes);
+                }
+            }
+            if inked {
+                canvas.blend_rows(y, [&codes[0], &codes[1]], &palette);
+            }
+        }
+    }
+
+    fn draw_map(&self, rows: Option<&mut Rows<'_>>, y: usize, codes: &mut [u16]) -> bool {
+        let Some(rows) = rows else { return false };
+        let parts = self.style.parts;
+        let mut inked = false;
+        if parts.contains(Parts::HEATMAP) && rows.bound(y) >= self.start {
+            let scale = (STEPS - 1) as f32 / (self.finding.map.value(TOP) - self.start);
+            for (code, value) in codes.iter_mut().zip(rows.values(y)) {
+                // A cast saturates: below the start is step 0, NaN too.
+                *code = ((*value - self.start) * scale).min((STEPS - 1) as f32) as u16;
+            }
+            inked = true;
+        }
+        if parts.contains(Parts::CONTOUR) {
+            inked |= rows.edges(y, self.threshold, |x, edge| {
+                codes[x] = match edge {
+                    Edge::Inside => LIGHT,
+                    Edge::Outside => DARK,
+                };
+            });
+        }
+        inked
+    }
+
+    fn draw_boxes(&self, y: usize, codes: &mut [u16]) -> bool {
+        if !self.style.parts.contains(Parts::BOX) {
+            return false;
+        }
+        let thickness = line_thickness(self.height);
+        let mut inked = false;
+        for region in self.finding.regions {
+            let (left, top) = (region.x as usize, region.y as usize);
+            let right = (left + region.w as usize).min(self.width);
+            let bottom = top + region.h as usize;
+            if !(top..bottom).contains(&y) || left >= right {
+                continue;
+            }
+            inked = true;
+            let row = &mut codes[left..right];
+            if y < top + thickness || y + thickness >= bottom {
+                row.fill(BOX);
+            } else {
+                let side = thickness.min(row.len());
+                let from = row.len() - side;
+                row[..side].fill(BOX);
+                row[from..].fill(BOX);
+            }
+        }
+        inked
+    }
+
+    fn draw_label(&self, y: usize, codes: &mut [u16]) -> bool {
+        let Some(label) = self.label.as_ref().filter(|label| label.covers_row(y)) else {
+            return false;
+        };
+        let (left, parts) = label.row(y);
+        for (code, part) in codes[left..].iter_mut().zip(parts) {
+            *code = match part {
+                Part::Text => TEXT,
+                Part::Backing => BACKING,
+            };
+        }
+        true
+    }
+
+    fn palette(&self, format: PixelFormat, colorimetry: Colorimetry) -> [Ink; INKS] {
+        let ink = |rgb, alpha: f32| Ink {
+            alpha: (alpha * f32::from(OPAQUE)).round() as u16,
+            color: canvas::encode(rgb, format, colorimetry),
+        };
+        let colormap = match format {
+            PixelFormat::Gray8 => Colormap::Grey,
+            _ => self.style.colormap,
+        };
+        let map = self.finding.map;
+        let (start, top) = (self.start, map.value(TOP));
+        let mut palette = [Ink::default(); INKS];
+        for (step, entry) in palette[..STEPS].iter_mut().enumerate().skip(1) {
+            let value = start + (top - start) * step as f32 / (STEPS - 1) as f32;
+            let p = map.probability(value);
+            *entry = ink(colormap.color(p), self.style.opacity * self.ramp(p));
+        }
+        let backing = if self.finding.anomalous {
+            ink([200, 16, 16], 0.9)
+        } else {
+            ink([0, 0, 0], 0.6)
+        };
+        palette[usize::from(LIGHT)] = ink([255, 255, 255], 1.0);
+        palette[usize::from(DARK)] = ink([0, 0, 0], 0.7);
+        palette[usize::from(BOX)] = ink([255, 200, 0], 1.0);
+        palette[usize::from(TEXT)] = ink([255, 255, 255], 1.0);
+        palette[usize::from(BACKING)] = backing;
+        palette
+    }
+
+    /// Opacity of a probability before the style's own: 0 at the start, 1 at probability 1.
+    fn ramp(&self, p: f32) -> f32 {
+        let start = start_probability(self.style.map_threshold);
+        ((p - start) / (1.0 - start)).clamp(0.0, 1.0)
+    }
+}
+
+/// Probability at which the heatmap starts: half the threshold, but never so low that a map of nothing would be drawn.
+fn start_probability(map_threshold: f32) -> f32 {
+    (map_threshold / 2.0).clamp(0.02, 0.5)
+}
+
+/// The lowest value of the map that any part draws.
+fn lowest_drawn(style: Style, start: f32, threshold: f32) -> f32 {
+    let mut lowest = f32::INFINITY;
+    if style.parts.contains(Parts::HEATMAP) && style.opacity > 0.0 {
+        lowest = start;
+    }
+    if style.parts.contains(Parts::CONTOUR) {
+        lowest = lowest.min(threshold);
+    }
+    lowest
+}
+
+/// Thickness of lines in pixels: one at 360 rows and below, three at 1080.
+fn line_thickness(height: usize) -> usize {
+    (height / 360).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use acdclip_model::{
+        frame::{Matrix, Range},
+        map::MapValues,
+        preprocess::Placement,
+    };
+
+    use super::{canvas::PlaneMut, *};
+
+    const EVERYTHING: Parts = Parts::all();
+
+    fn style(parts: Parts) -> Style {
+        Style {
+            parts,
+            opacity: 0.6,
+            colormap: Colormap::Turbo,
+            map_threshold: 0.5,
+        }
+    }
+
+    /// A map on a grid of 8 x 8 with one patch at `peak` and the others at `floor`.
+    fn map(floor: f32, peak: f32) -> AnomalyMap {
+        let mut values = vec![floor; 64];
+        values[3 * 8 + 5] = peak;
+        let placement = Placement {
+            x: 0.0,
+            y: 0.0,
+            width: 112.0,
+            height: 112.0,
+        };
+        AnomalyMap::new(
+            (8, 8),
+            values,
+            MapValues::LogitDifference,
+            (112, 112),
+            placement,
+        )
+        .unwrap()
+    }
+
+    fn finding(map: &AnomalyMap) -> Finding<'_> {
+        Finding {
+            map,
+            regions: &[],
+            score: 0.87,
+            anomalous: true,
+        }
+    }
+
+    fn draw(
+        overlay: &Overlay<'_>,
+        format: PixelFormat,
+        colorimetry: Colorimetry,
+        fill: u8,
+    ) -> Vec<Vec<u8>> {
+        let (width, height) = (overlay.width, overlay.height);
+        let mut planes: Vec<(Vec<u8>, usize)> = (0..format.plane_count())
+            .map(|plane| {
+                let (bytes, rows) = format.plane_size(plane, width, height);
+                (vec![fill; (bytes + 3) * rows], bytes + 3)
+            })
+            .collect();
+        let views = planes
+            .iter_mut()
+            .map(|(data, stride)| PlaneMut {
+                data,
+                stride: *stride,
+            })
+            .collect();
+        let mut canvas = Canvas::new(format, width, height, views).unwrap();
+        overlay.draw(&mut canvas, format, colorimetry);
+        planes.into_iter().map(|(data, _)| data).collect()
+    }
+
+    const FORMATS: [PixelFormat; 9] = [
+        PixelFormat::Rgb,
+        PixelFormat::Bgr,
+        PixelFormat::Rgbx,
+        PixelFormat::Bgrx,
+        PixelFormat::Xrgb,
+        PixelFormat::Xbgr,
+        PixelFormat::Gray8,
+        PixelFormat::Nv12,
+        PixelFormat::I420,
+    ];
+
+    #[test]
+    fn a_normal_map_draws_nothing() {
+        let normal = map(-6.0, -1.2);
+        let parts = Parts::HEATMAP | Parts::CONTOUR | Parts::BOX;
+        assert!(Overlay::plan(style(parts), finding(&normal), 64, 48).is_none());
+        assert!(Overlay::plan(style(Parts::empty()), finding(&map(5.0, 5.0)), 64, 48).is_none());
+    }
+
+    #[test]
+    fn pixels_below_half_the_threshold_keep_their_bytes() {
+        let map = map(-6.0, 5.0);
+        let (width, height) = (61, 47);
+        let overlay = Overlay::plan(style(Parts::HEATMAP), finding(&map), width, height).unwrap();
+        let probabilities = map.upsample_to_frame(width, height);
+        for fill in [0, 77, 255] {
+            let planes = draw(&overlay, PixelFormat::Rgb, Colorimetry::default(), fill);
+            let mut changed = 0;
+            for (i, p) in probabilities.iter().enumerate() {
+                let at = i / width * (width * 3 + 3) + i % width * 3;
+                let same = planes[0][at..at + 3] == [fill; 3];
+                assert!(*p > 0.25 || same, "a pixel of probability {p} changed");
+                changed += usize::from(!same);
+            }
+            assert!(changed > 20, "{changed} pixels changed");
+        }
+    }
+
+    #[test]
+    fn the_same_probability_has_the_same_colour_on_every_frame() {
+        // Another maximum elsewhere in the frame must not change what the first patch looks like.
+        let alone = map(-6.0, 1.0);
+        let mut values = alone.values().to_vec();
+        values[56] = 8.0;
+        let placement = Placement {
+            x: 0.0,
+            y: 0.0,
+            width: 112.0,
+            height: 112.0,
+        };
+        let beside = AnomalyMap::new(
+            (8, 8),
+            values,
+            MapValues::LogitDifference,
+            (112, 112),
+            placement,
+        )
+        .unwrap();
+        let top_half = |map: &AnomalyMap| {
+            let overlay =
+                Overlay::plan(style(Parts::HEATMAP | Parts::CONTOUR), finding(map), 64, 64)
+                    .unwrap();
+            draw(&overlay, PixelFormat::Rgb, Colorimetry::default(), 90)[0][..32 * 195].to_vec()
+        };
+        assert_eq!(top_half(&alone), top_half(&beside));
+    }
+
+    #[test]
+    fn opacity_grows_with_the_value() {
+        let map = map(-6.0, 5.0);
+        let overlay = Overlay::plan(style(Parts::HEATMAP), finding(&map), 64, 64).unwrap();
+        let palette = overlay.palette(PixelFormat::Rgb, Colorimetry::default());
+        let alphas: Vec<_> = palette[..STEPS].iter().map(|ink| ink.alpha).collect();
+        assert!(alphas.is_sorted());
+        assert_eq!(alphas[0], 0);
+        assert_eq!(alphas[STEPS - 1], 153, "0.6 of 256");
+    }
+
+    #[test]
+    fn a_hot_spot_turns_red_in_every_colour_format_and_bright_in_grey() {
+        let map = map(-6.0, 9.0);
+        let overlay = Overlay::plan(style(Parts::HEATMAP), finding(&map), 64, 64).unwrap();
+        let (x, y) = (5 * 64 / 7 + 1, 3 * 64 / 7);
+        for format in FORMATS {
+            let planes = draw(&overlay, format, Colorimetry::default(), 90);
+            let at = |plane: usize, step: usize, offset: usize, shift: usize| {
+                let (bytes, _) = format.plane_size(plane, 64, 64);
+                planes[plane][(y >> shift) * (bytes + 3) + (x >> shift) * step + offset]
+            };
+            let (more, less) = match format {
+                PixelFormat::Rgb => (at(0, 3, 0, 0), at(0, 3, 2, 0)),
+                PixelFormat::Bgr => (at(0, 3, 2, 0), at(0, 3, 0, 0)),
+                PixelFormat::Rgbx => (at(0, 4, 0, 0), at(0, 4, 2, 0)),
+                PixelFormat::Bgrx => (at(0, 4, 2, 0), at(0, 4, 0, 0)),
+                PixelFormat::Xrgb => (at(0, 4, 1, 0), at(0, 4, 3, 0)),
+                PixelFormat::Xbgr => (at(0, 4, 3, 0), at(0, 4, 1, 0)),
+                PixelFormat::Gray8 => (at(0, 1, 0, 0), 90),
+                PixelFormat::Nv12 => (at(1, 2, 1, 1), at(1, 2, 0, 1)),
+                PixelFormat::I420 => (at(2, 1, 0, 1), at(1, 1, 0, 1)),
+            };
+            assert!(more > less + 30, "{format:?}: {more} against {less}");
+        }
+    }
+
+    #[test]
+    fn padding_and_alpha_bytes_are_never_touched() {
+        let map = map(5.0, 9.0);
+        let regions = map.regions(0.5, 0, 33, 17);
+        let everything = Finding {
+            regions: &regions,
+            ..finding(&map)
+        };
+        let overlay = Overlay::plan(style(EVERYTHING), everything, 33, 17).unwrap();
+        for format in FORMATS {
+            let planes = draw(&overlay, format, Colorimetry::default(), 90);
+            for (plane, data) in planes.iter().enumerate() {
+                let (bytes, _) = format.plane_size(plane, 33, 17);
+                for row in data.chunks_exact(bytes + 3) {
+                    assert_eq!(row[bytes..], [90; 3], "{format:?} plane {plane}");
+                    let ignored = match format {
+                        PixelFormat::Rgbx | PixelFormat::Bgrx => Some(3),
+                        PixelFormat::Xrgb | PixelFormat::Xbgr => Some(0),
+                        _ => None,
+                    };
+                    let kept = |offset| {
+                        row[..bytes]
+                            .iter()
+                            .skip(offset)
+                            .step_by(4)
+                            .all(|b| *b == 90)
+                    };
+                    assert!(ignored.is_none_or(kept), "{format:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_smallest_frames_and_extreme_thresholds_are_drawn_without_complaint() {
+        let map = map(-6.0, 9.0);
+        let regions = map.regions(0.5, 0, 1, 1);
+        for (width, height) in [(1, 1), (1, 9), (9, 1), (3, 5), (17, 33)] {
+            for map_threshold in [0.0, 0.5, 1.0] {
+                let style = Style {
+                    map_threshold,
+                    ..style(EVERYTHING)
+                };
+                let finding = Finding {
+                    regions: &regions,
+                    ..finding(&map)
+                };
+                for format in FORMATS {
+                    if let Some(overlay) = Overlay::plan(style, finding, width, height) {
+                        draw(&overlay, format, Colorimetry::default(), 90);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn colours_meet_the_standards_values() {
+        let encode =
+            |rgb, format, matrix, range| canvas::encode(rgb, format, Colorimetry { matrix, range });
+        // 75 % and 100 % colour bars: SMPTE EG 1 and ITU-R BT.471 tables for BT.601 and BT.709.
+        let limited = |rgb, matrix| encode(rgb, PixelFormat::I420, matrix, Range::Limited);
+        assert_eq!(limited([255, 0, 0], Matrix::Bt601), [81, 90, 240]);
+        assert_eq!(limited([0, 0, 255], Matrix::Bt601), [41, 240, 110]);
+        assert_eq!(limited([255, 0, 0], Matrix::Bt709), [63, 102, 240]);
+        assert_eq!(limited([255, 255, 255], Matrix::Bt2020), [235, 128, 128]);
+        let full = |rgb| encode(rgb, PixelFormat::Nv12, Matrix::Bt601, Range::Full);
+        assert_eq!(full([255, 0, 0]), [76, 85, 255]);
+        assert_eq!(
+            encode(
+                [255, 0, 128],
+                PixelFormat::Rgb,
+                Matrix::Bt601,
+                Range::Limited
+            ),
+            [235, 16, 126]
+        );
+    }
+}

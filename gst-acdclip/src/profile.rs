@@ -1,0 +1,340 @@
+//! What can be set, where from, and which source wins.
+//!
+//! A setting is looked for in the element's properties, then in the profile (a TOML file), and has its default otherwise. Where a
+//! threshold's default is -1, the model's calibration decides, and without one [`DEFAULT_THRESHOLD`].
+
+use std::path::Path;
+
+use acdclip_model::{config::Domain, detector::DEFAULT_THRESHOLD, preprocess::Resize};
+use gst::glib;
+use serde::Deserialize;
+
+use crate::overlay::{Colormap, Parts};
+
+/// How a frame of another shape meets the network's square.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, glib::Enum)]
+#[serde(rename_all = "kebab-case")]
+#[enum_type(name = "AcdClipResize")]
+pub(crate) enum ResizeMode {
+    /// As the authors' code does.
+    #[default]
+    #[enum_value(
+        name = "Squashed to the square, as the authors' code does",
+        nick = "squash"
+    )]
+    Squash,
+    /// In its own shape.
+    #[enum_value(name = "Fitted into the square in its own shape", nick = "fit")]
+    Fit,
+}
+
+impl From<ResizeMode> for Resize {
+    fn from(mode: ResizeMode) -> Self {
+        match mode {
+            ResizeMode::Squash => Self::Squash,
+            ResizeMode::Fit => Self::Fit,
+        }
+    }
+}
+
+/// Whose blur of the map and weights of the image score are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, glib::Enum)]
+#[serde(rename_all = "kebab-case")]
+#[enum_type(name = "AcdClipDomain")]
+pub(crate) enum DomainChoice {
+    /// The model's own.
+    #[default]
+    #[enum_value(name = "What the model itself says", nick = "model")]
+    Model,
+    /// Those for products and surfaces.
+    #[enum_value(name = "Products and surfaces", nick = "industrial")]
+    Industrial,
+    /// Those for organs.
+    #[enum_value(name = "Organs", nick = "medical")]
+    Medical,
+}
+
+impl From<DomainChoice> for Option<Domain> {
+    fn from(choice: DomainChoice) -> Self {
+        match choice {
+            DomainChoice::Model => None,
+            DomainChoice::Industrial => Some(Domain::Industrial),
+            DomainChoice::Medical => Some(Domain::Medical),
+        }
+    }
+}
+
+/// Which messages go to the bus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, glib::Enum)]
+#[serde(rename_all = "kebab-case")]
+#[enum_type(name = "AcdClipMessages")]
+pub(crate) enum Messages {
+    /// None.
+    #[enum_value(name = "No messages", nick = "none")]
+    None,
+    /// Those about events.
+    #[default]
+    #[enum_value(name = "The begin, peak and end of each event", nick = "events")]
+    Events,
+    /// Those about events and frames.
+    #[enum_value(name = "Events, and one message for each frame", nick = "all")]
+    All,
+}
+
+/// What one source says; the names are the properties'.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Options {
+    pub(crate) model: Option<String>,
+    pub(crate) device: Option<String>,
+    pub(crate) class_name: Option<String>,
+    pub(crate) interval: Option<u32>,
+    pub(crate) resize: Option<ResizeMode>,
+    pub(crate) domain: Option<DomainChoice>,
+    pub(crate) threshold: Option<f64>,
+    pub(crate) map_threshold: Option<f64>,
+    pub(crate) min_area: Option<u64>,
+    pub(crate) jsonl_location: Option<String>,
+    #[serde(default, deserialize_with = "parts")]
+    pub(crate) overlay: Option<Parts>,
+    pub(crate) opacity: Option<f64>,
+    pub(crate) colormap: Option<Colormap>,
+    pub(crate) messages: Option<Messages>,
+}
+
+/// Every setting, resolved.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Settings {
+    /// Path of a bundle; empty for the built-in model.
+    pub(crate) model: String,
+    /// Compute device as users write it.
+    pub(crate) device: String,
+    /// Class; empty for the model's first.
+    pub(crate) class_name: String,
+    /// Every how manyth frame is scored.
+    pub(crate) interval: u32,
+    pub(crate) resize: ResizeMode,
+    pub(crate) domain: DomainChoice,
+    /// Score threshold, negative for the model's.
+    pub(crate) threshold: f64,
+    /// Map threshold, negative for the model's.
+    pub(crate) map_threshold: f64,
+    /// Smallest region in frame pixels.
+    pub(crate) min_area: u64,
+    /// Where JSON lines go; empty for nowhere.
+    pub(crate) jsonl_location: String,
+    pub(crate) overlay: Parts,
+    pub(crate) opacity: f64,
+    pub(crate) colormap: Colormap,
+    pub(crate) messages: Messages,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            model: String::new(),
+            device: "auto".into(),
+            class_name: String::new(),
+            interval: 1,
+            resize: ResizeMode::default(),
+            domain: DomainChoice::default(),
+            threshold: -1.0,
+            map_threshold: -1.0,
+            min_area: 0,
+            jsonl_location: String::new(),
+            overlay: Parts::HEATMAP | Parts::CONTOUR | Parts::SCORE,
+            opacity: 0.6,
+            colormap: Colormap::default(),
+            messages: Messages::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// What `properties` say, else what `profile` says, else the default.
+    pub(crate) fn resolve(properties: &Options, profile: &Options) -> Self {
+        let default = Self::default();
+        macro_rules! first {
+            ($($field:ident),*) => {
+                Self {
+                    $($field: properties.$field.clone()
+                        .or_else(|| profile.$field.clone())
+                        .unwrap_or(default.$field),)*
+                }
+            };
+        }
+        first!(
+            model,
+            device,
+            class_name,
+            interval,
+            resize,
+            domain,
+            threshold,
+            map_threshold,
+            min_area,
+            jsonl_location,
+            overlay,
+            opacity,
+            colormap,
+            messages
+        )
+    }
+
+    /// The score from which a frame is anomalous.
+    pub(crate) fn score_threshold(&self) -> f32 {
+        or_default(self.threshold)
+    }
+
+    /// The probability from which a pixel is.
+    pub(crate) fn pixel_threshold(&self) -> f32 {
+        or_default(self.map_threshold)
+    }
+}
+
+fn or_default(threshold: f64) -> f32 {
+    if threshold < 0.0 {
+        DEFAULT_THRESHOLD
+    } else {
+        threshold as f32
+    }
+}
+
+impl Options {
+    /// The table `[acdclip]` of a profile. A relative `model` is relative to the profile. An error says which key is wrong and how.
+    pub(crate) fn from_profile(path: &Path) -> Result<Self, String> {
+        let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let mut options = Self::parse(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+        if let (Some(model), Some(folder)) = (&mut options.model, path.parent())
+            && !model.is_empty()
+        {
+            *model = folder.join(&*model).to_string_lossy().into_owned();
+        }
+        Ok(options)
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Profile {
+            acdclip: Options,
+        }
+        let profile: Profile = toml::from_str(text).map_err(|e| e.to_string())?;
+        profile.acdclip.checked()
+    }
+
+    /// The ranges that the property system enforces for properties.
+    fn checked(self) -> Result<Self, String> {
+        let within = |key: &str, value: Option<f64>, low: f64, high: f64| match value {
+            Some(value) if !(low..=high).contains(&value) => {
+                Err(format!("{key}: wanted {low} to {high}, found {value}"))
+            }
+            _ => Ok(()),
+        };
+        within("threshold", self.threshold, -1.0, 1.0)?;
+        within("map-threshold", self.map_threshold, -1.0, 1.0)?;
+        within("opacity", self.opacity, 0.0, 1.0)?;
+        within(
+            "interval",
+            self.interval.map(f64::from),
+            1.0,
+            f64::from(u32::MAX),
+        )?;
+        Ok(self)
+    }
+}
+
+/// Overlay parts as on a gst-launch line: `"heatmap+score"`, or `""` for none.
+fn parts<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Parts>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let mut parts = Parts::empty();
+    for name in text
+        .split('+')
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+    {
+        parts |= match name {
+            "heatmap" => Parts::HEATMAP,
+            "contour" => Parts::CONTOUR,
+            "box" => Parts::BOX,
+            "score" => Parts::SCORE,
+            _ => {
+                return Err(serde::de::Error::custom(format!(
+                    "overlay: unknown part {name:?}, wanted some of heatmap, contour, box, score, joined by +"
+                )));
+            }
+        };
+    }
+    Ok(Some(parts))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn property_beats_profile_beats_default() {
+        let profile =
+            Options::parse("[acdclip]\nthreshold = 0.7\ninterval = 3\noverlay = \"box + score\"")
+                .unwrap();
+        let properties = Options {
+            threshold: Some(0.2),
+            ..Options::default()
+        };
+        let settings = Settings::resolve(&properties, &profile);
+        assert_eq!(settings.threshold, 0.2);
+        assert_eq!(settings.interval, 3);
+        assert_eq!(settings.overlay, Parts::BOX | Parts::SCORE);
+        assert_eq!(settings.opacity, Settings::default().opacity);
+    }
+
+    #[test]
+    fn an_explicit_default_still_beats_the_profile() {
+        let profile = Options::parse("[acdclip]\nthreshold = 0.7").unwrap();
+        let properties = Options {
+            threshold: Some(-1.0),
+            ..Options::default()
+        };
+        let settings = Settings::resolve(&properties, &profile);
+        assert_eq!(settings.score_threshold(), DEFAULT_THRESHOLD);
+    }
+
+    #[test]
+    fn a_wrong_profile_says_what_is_wrong() {
+        let complaint = |text: &str| Options::parse(text).unwrap_err();
+        let unknown = complaint("[acdclip]\ntreshold = 0.5");
+        assert!(
+            unknown.contains("treshold") && unknown.contains("map-threshold"),
+            "{unknown}"
+        );
+        assert!(complaint("[acdclip]\ninterval = \"two\"").contains("interval"));
+        assert!(complaint("[acdclip]\ninterval = 0").contains("interval: wanted 1 to"));
+        assert!(
+            complaint("[acdclip]\nthreshold = 1.5")
+                .contains("threshold: wanted -1 to 1, found 1.5")
+        );
+        assert!(complaint("[acdclip]\noverlay = \"heatmap+boxes\"").contains("\"boxes\""));
+        assert!(complaint("[acdclip]\ncolormap = \"jet\"").contains("viridis"));
+        assert!(complaint("[acdclp]\ninterval = 1").contains("acdclip"));
+        assert!(complaint("").contains("acdclip"));
+    }
+
+    #[test]
+    fn a_model_is_found_beside_its_profile() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("line-1.toml");
+        std::fs::write(&path, "[acdclip]\nmodel = \"rail.safetensors\"").unwrap();
+        let options = Options::from_profile(&path).unwrap();
+        let wanted = folder.path().join("rail.safetensors");
+        assert_eq!(options.model.unwrap(), wanted.to_string_lossy());
+    }
+
+    #[test]
+    fn the_profiles_that_come_with_the_project_are_right() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipelines");
+        for name in ["rail.toml", "colonoscopy.toml"] {
+            Options::from_profile(&folder.join(name)).unwrap();
+        }
+    }
+}

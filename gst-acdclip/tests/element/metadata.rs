@@ -1,0 +1,150 @@
+//! What was found, as it reaches others: JSON lines, metas, messages.
+
+use acdclip_model::record::Record;
+
+use super::*;
+
+#[test]
+fn json_lines_are_records_and_agree_with_the_meta() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("frames.jsonl");
+    std::fs::write(&path, "left over from before\n").unwrap();
+    let caps = caps("RGB", 64, 48);
+    let mut bench = Bench::new(&[("jsonl-location", path.to_str().unwrap())], &caps);
+    let metas = [("black", 0), ("ball", 1), ("ball", 2)].map(|(pattern, n)| {
+        let output = bench.pass(picture(pattern, &caps, n));
+        record(&output)
+    });
+    assert!(bench.harness.push_event(gst::event::Eos::new()));
+    let text = std::fs::read_to_string(&path).unwrap();
+    let records: Vec<Record> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(records.len(), metas.len());
+    for (n, (record, meta)) in records.iter().zip(&metas).enumerate() {
+        assert_eq!(record.frame, n as u64);
+        assert_eq!(record.pts, Some(40_000_000 * n as u64));
+        assert_eq!((record.width, record.height), (64, 48));
+        assert_eq!(f64::from(record.score), meta.get::<f64>("score").unwrap());
+        assert_eq!(
+            record.regions.len(),
+            meta.get::<gst::Array>("regions").unwrap().len()
+        );
+        assert_eq!(record.event_id, meta.get::<u64>("event-id").ok());
+        assert_eq!(record.event_id, (n > 0).then_some(1));
+        assert_eq!(record.model, meta.get::<String>("model").unwrap());
+        assert!(record.latency_us > 0 && !record.model.is_empty());
+    }
+}
+
+#[test]
+fn metas_survive_conversion_and_scaling_and_regions_scale() {
+    init();
+    let mut bench = Bench::new(&[], &caps("RGB", 64, 48));
+    let output = bench.pass(picture("ball", &caps("RGB", 64, 48), 0));
+    let rois = |buffer: &gst::Buffer| -> Vec<(u32, u32, u32, u32)> {
+        buffer
+            .iter_meta::<gst_video::VideoRegionOfInterestMeta>()
+            .filter(|roi| roi.roi_type() == "anomaly")
+            .map(|roi| roi.rect())
+            .collect()
+    };
+    let before = rois(&output);
+    assert!(!before.is_empty());
+    assert_eq!(
+        before.len(),
+        record(&output).get::<gst::Array>("regions").unwrap().len()
+    );
+
+    let mut chain = Harness::new_parse(
+        "videoconvert ! capsfilter caps=video/x-raw,format=I420 ! videoscale ! capsfilter caps=video/x-raw,width=128,height=96",
+    );
+    chain.set_src_caps(caps("RGB", 64, 48).parse().unwrap());
+    chain.play();
+    let scaled = chain.push_and_pull(output.clone()).unwrap();
+    assert_eq!(
+        record(&scaled).get::<u32>("width").unwrap(),
+        64,
+        "the record speaks of the frame that was measured"
+    );
+    assert_eq!(score(&scaled), score(&output));
+    let doubled: Vec<_> = before
+        .iter()
+        .map(|(x, y, w, h)| (2 * x, 2 * y, 2 * w, 2 * h))
+        .collect();
+    assert_eq!(rois(&scaled), doubled);
+}
+
+#[test]
+fn a_region_says_its_score_and_area() {
+    let caps = caps("RGB", 64, 48);
+    let mut bench = Bench::new(&[], &caps);
+    let output = bench.pass(picture("ball", &caps, 0));
+    let roi = output
+        .meta::<gst_video::VideoRegionOfInterestMeta>()
+        .unwrap();
+    let parameters = roi.param("acdclip").unwrap();
+    let (x, y, w, h) = roi.rect();
+    assert!(x + w <= 64 && y + h <= 48);
+    let area = parameters.get::<u64>("area").unwrap();
+    assert!(area > 0 && area <= u64::from(w * h));
+    assert!((0.5..=1.0).contains(&parameters.get::<f64>("score").unwrap()));
+    let centre = parameters.get::<f64>("centroid-x").unwrap();
+    assert!((f64::from(x)..=f64::from(x + w)).contains(&centre));
+}
+
+#[test]
+fn messages_are_as_many_as_asked_for() {
+    let caps = caps("GRAY8", 64, 48);
+    for (messages, wanted) in [
+        ("none", vec![]),
+        ("events", vec!["event-begin", "event-peak", "event-end"]),
+        (
+            "all",
+            vec!["event-begin", "frame", "event-peak", "event-end", "frame"],
+        ),
+    ] {
+        let mut bench = Bench::new(&[("messages", messages)], &caps);
+        bench.pass(picture("ball", &caps, 0));
+        bench.pass(picture("black", &caps, 1));
+        assert_eq!(bench.told_types(), wanted, "messages={messages}");
+    }
+}
+
+#[test]
+fn an_events_begin_says_all_of_its_frame() {
+    let caps = caps("GRAY8", 64, 48);
+    let mut bench = Bench::new(&[], &caps);
+    let output = bench.pass(picture("ball", &caps, 0));
+    let (_, begin) = bench.told().remove(0);
+    for (name, value) in record(&output).iter() {
+        // Arrays cannot be compared in this version of GStreamer's structures; the rest must be the same.
+        if name != "regions" {
+            assert_eq!(
+                format!("{:?}", begin.value(name).unwrap()),
+                format!("{value:?}"),
+                "{name}"
+            );
+        }
+    }
+    assert!(begin.has_field("regions"));
+}
+
+#[test]
+fn statistics_name_the_model_and_the_device() {
+    let caps = caps("GRAY8", 32, 32);
+    let mut bench = Bench::new(&[("device", "cpu")], &caps);
+    let output = bench.pass(picture("ball", &caps, 0));
+    let stats: gst::Structure = bench.element.property("stats");
+    assert_eq!(stats.get::<String>("device").unwrap(), "cpu");
+    assert_eq!(
+        stats.get::<String>("model").unwrap(),
+        record(&output).get::<String>("model").unwrap()
+    );
+    assert_eq!(stats.get::<u64>("scored").unwrap(), 1);
+    assert_eq!(
+        stats.get::<u64>("last-latency-us").unwrap(),
+        record(&output).get::<u64>("latency-us").unwrap()
+    );
+}

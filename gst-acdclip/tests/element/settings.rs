@@ -1,0 +1,202 @@
+//! Properties and profiles: what a wrong one leads to, and which one wins.
+
+use super::*;
+
+/// What the element complains of when it is started.
+fn complaint(properties: &[(&str, &str)]) -> (gst::glib::Error, String) {
+    let element = element(properties);
+    let bus = gst::Bus::new();
+    element.set_bus(Some(&bus));
+    assert!(
+        element.set_state(gst::State::Paused).is_err(),
+        "{properties:?} was accepted"
+    );
+    let message = bus
+        .pop_filtered(&[gst::MessageType::Error])
+        .expect("no error message");
+    element.set_state(gst::State::Null).unwrap();
+    let gst::MessageView::Error(error) = message.view() else {
+        unreachable!()
+    };
+    (error.error(), error.error().to_string())
+}
+
+#[test]
+fn a_missing_model_is_named_with_what_to_do() {
+    let (error, text) = complaint(&[("model", "/nonexistent/model.safetensors")]);
+    assert!(error.matches(gst::ResourceError::NotFound));
+    assert!(
+        text.contains("/nonexistent/model.safetensors") && text.contains("acdclip import"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_file_that_is_no_model_is_named() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), b"certainly not weights").unwrap();
+    let path = file.path().to_str().unwrap();
+    let (_, text) = complaint(&[("model", path)]);
+    assert!(text.contains(path), "{text}");
+}
+
+#[test]
+fn a_device_that_does_not_exist_lists_those_that_do() {
+    let (error, text) = complaint(&[("device", "nonsense")]);
+    assert!(error.matches(gst::LibraryError::Settings));
+    assert!(
+        text.contains("nonsense") && text.contains("auto, cpu, cuda"),
+        "{text}"
+    );
+}
+
+#[test]
+fn an_unknown_class_lists_the_known_ones() {
+    let (error, text) = complaint(&[("class-name", "teapot of doom")]);
+    assert!(error.matches(gst::LibraryError::Settings));
+    assert!(
+        text.contains("teapot of doom") && text.contains("it has: "),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_class_that_cannot_be_had_while_playing_leaves_the_old_one() {
+    let caps = caps("GRAY8", 32, 32);
+    let mut bench = Bench::new(&[], &caps);
+    let before = score(&bench.pass(picture("ball", &caps, 0)));
+    bench.element.set_property("class-name", "teapot of doom");
+    let after = bench.pass(picture("ball", &caps, 1));
+    let warning = bench
+        .bus
+        .pop_filtered(&[gst::MessageType::Warning])
+        .expect("no warning");
+    let gst::MessageView::Warning(warning) = warning.view() else {
+        unreachable!()
+    };
+    assert!(warning.error().to_string().contains("teapot of doom"));
+    assert_eq!(bench.element.property::<String>("class-name"), "");
+    assert_eq!(score(&after), before);
+    bench.pass(picture("ball", &caps, 2));
+    assert!(
+        bench
+            .bus
+            .pop_filtered(&[gst::MessageType::Warning])
+            .is_none(),
+        "warned twice"
+    );
+}
+
+#[test]
+fn lines_that_cannot_be_written_are_an_error_at_start() {
+    let (error, text) = complaint(&[("jsonl-location", "/nonexistent/frames.jsonl")]);
+    assert!(error.matches(gst::ResourceError::OpenWrite));
+    assert!(text.contains("/nonexistent/frames.jsonl"), "{text}");
+}
+
+#[test]
+fn a_full_disk_is_complained_of_once() {
+    let full = std::path::Path::new("/dev/full");
+    if !full.exists() {
+        println!("skipped: this system has no /dev/full");
+        return;
+    }
+    let caps = caps("GRAY8", 32, 32);
+    let mut bench = Bench::new(
+        &[("jsonl-location", "/dev/full"), ("interval", "100")],
+        &caps,
+    );
+    bench.pass(picture("black", &caps, 0));
+    bench.harness.push_event(gst::event::Eos::new());
+    bench.element.set_state(gst::State::Null).unwrap();
+    let complaints = std::iter::from_fn(|| bench.bus.pop_filtered(&[gst::MessageType::Error]));
+    assert_eq!(complaints.count(), 1);
+}
+
+#[test]
+fn frames_between_carry_the_last_result_with_its_age() {
+    let caps = caps("GRAY8", 64, 48);
+    let mut bench = Bench::new(&[("interval", "3")], &caps);
+    let mut ages = Vec::new();
+    let mut scores = Vec::new();
+    for n in 0..5 {
+        let pattern = if n < 3 { "ball" } else { "black" };
+        let output = bench.pass(picture(pattern, &caps, n));
+        ages.push(record(&output).get::<u64>("age").unwrap() / 1_000_000);
+        scores.push(score(&output));
+    }
+    assert_eq!(ages, [0, 40, 80, 0, 40]);
+    assert!(scores[..3].iter().all(|s| *s == scores[0]));
+    assert!(scores[3] < scores[0] && scores[4] == scores[3]);
+    let stats: gst::Structure = bench.element.property("stats");
+    assert_eq!(stats.get::<u64>("scored").unwrap(), 2);
+    assert_eq!(stats.get::<u64>("frames").unwrap(), 5);
+}
+
+#[test]
+fn without_times_age_counts_durations() {
+    let caps = caps("GRAY8", 32, 32);
+    let mut bench = Bench::new(&[("interval", "3")], &caps);
+    let ages = [0, 1, 2].map(|n| {
+        let mut buffer = picture("black", &caps, n);
+        buffer.make_mut().set_pts(gst::ClockTime::NONE);
+        record(&bench.pass(buffer)).get::<u64>("age").unwrap() / 1_000_000
+    });
+    assert_eq!(ages, [0, 40, 80]);
+}
+
+#[test]
+fn a_property_beats_the_profile_and_the_profile_the_default() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let profile =
+        "[acdclip]\nthreshold = 0.9\nmap-threshold = 0.25\noverlay = \"\"\nmin-area = 7\n";
+    std::fs::write(file.path(), profile).unwrap();
+    let caps = caps("GRAY8", 32, 32);
+    let config = file.path().to_str().unwrap();
+    let mut bench = Bench::new(&[("config", config), ("threshold", "0.125")], &caps);
+    let output = bench.pass(picture("black", &caps, 0));
+    assert_eq!(record(&output).get::<f64>("threshold").unwrap(), 0.125);
+    assert_eq!(bench.element.property::<f64>("map-threshold"), 0.25);
+    assert_eq!(bench.element.property::<u64>("min-area"), 7);
+    assert_eq!(bench.element.property::<u32>("interval"), 1);
+    let overlay = bench.element.property_value("overlay");
+    assert_eq!(overlay.serialize().unwrap(), "0");
+}
+
+#[test]
+fn a_wrong_profile_says_where() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "[acdclip]\ntreshold = 0.9\n").unwrap();
+    let path = file.path().to_str().unwrap();
+    let (error, text) = complaint(&[("config", path)]);
+    assert!(error.matches(gst::ResourceError::Settings));
+    assert!(
+        text.contains(path) && text.contains("treshold") && text.contains("map-threshold"),
+        "{text}"
+    );
+}
+
+#[test]
+fn thresholds_can_be_changed_while_playing() {
+    let caps = caps("GRAY8", 64, 48);
+    let mut bench = Bench::new(
+        &[
+            ("interval", "100"),
+            ("threshold", "1"),
+            ("map-threshold", "0.5"),
+        ],
+        &caps,
+    );
+    let at = |buffer: &gst::Buffer| {
+        let record = record(buffer);
+        let regions = record.get::<gst::Array>("regions").unwrap().len();
+        (record.get::<bool>("anomalous").unwrap(), regions)
+    };
+    let first = bench.pass(picture("ball", &caps, 0));
+    assert!(!at(&first).0 && at(&first).1 > 0);
+    bench.element.set_property("threshold", 0.1);
+    bench.element.set_property("map-threshold", 1.0);
+    let second = bench.pass(picture("ball", &caps, 1));
+    assert_eq!(at(&second), (true, 0));
+    assert_eq!(bench.told_types(), ["event-begin"]);
+}
