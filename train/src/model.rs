@@ -1,0 +1,49 @@
+//! Which model a command works with: a bundle's path, or the built-in one where none is given.
+
+use std::path::{Path, PathBuf};
+
+use acdclip_model::{Bundle, Detector, DeviceSpec};
+
+use crate::outcome::Outcome;
+
+/// Opens the bundle at `path`, or the built-in one where there is none.
+pub(crate) fn bundle(path: Option<&Path>) -> Outcome<Bundle> {
+    match path {
+        Some(path) => Ok(Bundle::open(path)?),
+        None => builtin(),
+    }
+}
+
+#[cfg(feature = "builtin-model")]
+fn builtin() -> Outcome<Bundle> {
+    Ok(Bundle::from_static(acdclip_model::BUILTIN_MODEL)?)
+}
+
+#[cfg(not(feature = "builtin-model"))]
+fn builtin() -> Outcome<Bundle> {
+    Err(crate::outcome::Failure::Arguments(
+        "this build has no built-in model; name a bundle's file".into(),
+    ))
+}
+
+/// The option that names a model and a device.
+#[derive(clap::Args)]
+pub(crate) struct ModelArgs {
+    /// A bundle (.safetensors); the built-in model where left out.
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// Where to compute: auto, cpu, cuda, cuda:N or metal.
+    #[arg(long, default_value = "auto", value_parser = parse_device)]
+    device: DeviceSpec,
+}
+
+fn parse_device(name: &str) -> Result<DeviceSpec, acdclip_model::Error> {
+    name.parse()
+}
+
+impl ModelArgs {
+    /// Loads the model.
+    pub(crate) fn open(&self) -> Outcome<Detector> {
+        Ok(Detector::new(bundle(self.model.as_deref())?, self.device)?)
+    }
+}

@@ -1,0 +1,81 @@
+//! What the tests of the command line share: the binary, scratch folders, golden files.
+
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+/// What a finished command left.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Ran {
+    /// Its JSON lines.
+    pub(crate) fn json(&self) -> Vec<serde_json::Value> {
+        self.out
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    /// Its one line of complaint; fails the test if it has succeeded or was wordier.
+    pub(crate) fn complaint(&self) -> &str {
+        assert_eq!(self.code, Some(1), "{self:?}");
+        let line = self.err.strip_suffix('\n').unwrap();
+        assert!(
+            line.starts_with("acdclip: error: ") && !line.contains('\n'),
+            "{self:?}"
+        );
+        line
+    }
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+/// The command, not yet run.
+pub(crate) fn acdclip() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_acdclip"))
+}
+
+/// Runs the command.
+pub(crate) fn run<I: IntoIterator<Item: AsRef<OsStr>>>(arguments: I) -> Ran {
+    acdclip().args(arguments).output().unwrap().into()
+}
+
+/// `path` in the directory of test data, which a checkout alone does not have. Where it is absent, says so.
+pub(crate) fn shared(path: &str) -> Option<PathBuf> {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
+    let path = std::env::var_os("ACDCLIP_SHARED")
+        .map_or_else(beside, PathBuf::from)
+        .join(path);
+    if path.exists() {
+        return Some(path);
+    }
+    println!(
+        "skipped: {} is not there (set ACDCLIP_SHARED)",
+        path.display()
+    );
+    None
+}
+
+/// A 16-bit grey PNG's width and samples.
+pub(crate) fn grey16(path: &Path) -> (u32, Vec<u16>) {
+    let read = image::open(path).unwrap();
+    let read = read.as_luma16().unwrap();
+    (read.width(), read.as_raw().clone())
+}
