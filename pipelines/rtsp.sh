@@ -1,0 +1,16 @@
+#!/bin/sh
+# Shows an RTSP camera's picture with what is wrong in it.
+#
+#     pipelines/rtsp.sh rtsp://USER:PASSWORD@HOST/PATH [PROPERTY=VALUE...]
+#
+# LATENCY is the jitter buffer in milliseconds, 200 where left out. The queue keeps the picture live on a machine slower than the camera:
+# it lets the older of two waiting frames go.
+set -eu
+. "$(dirname "$0")/plugin-path.sh"
+
+url=${1:?"wanted: $0 URL [PROPERTY=VALUE...]"}
+shift
+# shellcheck disable=SC2086 # SINK may bring properties along
+exec gst-launch-1.0 rtspsrc location="$url" latency="${LATENCY:-200}" ! decodebin ! videoconvert ! \
+    queue leaky=downstream max-size-buffers=1 max-size-bytes=0 max-size-time=0 ! \
+    acdclip "$@" ! videoconvert ! ${SINK:-autovideosink}

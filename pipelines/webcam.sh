@@ -1,0 +1,17 @@
+#!/bin/sh
+# Shows a webcam's picture with what is wrong in it.
+#
+#     pipelines/webcam.sh [DEVICE [PROPERTY=VALUE...]]
+#
+# DEVICE is /dev/video0 where left out. Scoring happens on every frame that reaches the element, so on a machine slower than the camera
+# the queue lets the older of two waiting frames go: the picture stays live. To keep every frame and score some, take the queue out
+# and give interval=N.
+set -eu
+. "$(dirname "$0")/plugin-path.sh"
+
+device=${1:-/dev/video0}
+[ $# -eq 0 ] || shift
+# shellcheck disable=SC2086 # SINK may bring properties along
+exec gst-launch-1.0 v4l2src device="$device" ! decodebin ! videoconvert ! \
+    queue leaky=downstream max-size-buffers=1 max-size-bytes=0 max-size-time=0 ! \
+    acdclip "$@" ! videoconvert ! ${SINK:-autovideosink}
