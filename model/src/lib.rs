@@ -10,6 +10,7 @@ pub mod device;
 pub mod error;
 pub mod frame;
 pub mod import;
+pub mod kernels;
 pub mod map;
 pub mod net;
 pub mod ops;

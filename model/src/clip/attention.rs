@@ -32,15 +32,6 @@ impl Module for LayerNorm {
     }
 }
 
-impl Activation {
-    fn apply(self, x: &Tensor) -> Result<Tensor> {
-        match self {
-            Self::Gelu => x.gelu_erf(),
-            Self::QuickGelu => x * candle_nn::ops::sigmoid(&(x * 1.702)?)?,
-        }
-    }
-}
-
 /// The three input projections: one product where they are frozen, three where they are trained.
 #[derive(Debug, Clone)]
 enum InProjection {
@@ -112,7 +103,7 @@ impl Attention {
             Some(mask) => scores.broadcast_add(mask)?,
             None => scores,
         };
-        let mixed = ops::softmax(&scores)?.matmul(&v)?; // [B, H, L, d]
+        let mixed = ops::softmax(scores)?.matmul(&v)?; // [B, H, L, d]
         let joined = mixed.transpose(1, 2)?.reshape((batch, len, width))?;
         self.output.forward(&joined)
     }
@@ -168,8 +159,8 @@ impl Block {
     /// [B, L, D] -> [B, L, D]. `mask` [L, L] is added to the attention scores.
     pub fn forward(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
         let x = (x + self.attention.forward(&self.norm1.forward(x)?, mask)?)?;
-        let hidden = self.fc1.forward(&self.norm2.forward(&x)?)?;
-        &x + self.fc2.forward(&self.activation.apply(&hidden)?)?
+        let hidden = ops::linear_activation(&self.norm2.forward(&x)?, &self.fc1, self.activation)?;
+        &x + self.fc2.forward(&hidden)?
     }
 
     /// Reads `count` blocks under `layers.0`, `layers.1`, ...

@@ -1,0 +1,64 @@
+//! Bias and GELU (or QuickGELU) in one pass over a layer's output.
+
+use candle_core::{CpuStorage, InplaceOp2, Layout, Result};
+
+use super::{contiguous_mut, exp::exp, for_each_row};
+use crate::config::Activation;
+
+/// `x = activation(x + bias)`, for x [..., W] and bias [W].
+#[derive(Debug, Clone, Copy)]
+pub struct BiasActivation(pub Activation);
+
+/// `x * Phi(x)`, the error function by Abramowitz and Stegun 7.1.26 (within 1.5e-7).
+#[inline(always)]
+fn gelu(x: f32) -> f32 {
+    let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
+    let t = 1.0 / (1.0 + 0.327_591_1 * z);
+    let p = 1.061_405_4;
+    let p = p * t - 1.453_152_1;
+    let p = p * t + 1.421_413_8;
+    let p = p * t - 0.284_496_72;
+    let p = p * t + 0.254_829_6;
+    let erf = (1.0 - p * t * exp(-z * z)).copysign(x);
+    0.5 * x * (1.0 + erf)
+}
+
+/// `x * sigmoid(1.702 x)`
+#[inline(always)]
+fn quick_gelu(x: f32) -> f32 {
+    x / (1.0 + exp(-1.702 * x))
+}
+
+impl InplaceOp2 for BiasActivation {
+    fn name(&self) -> &'static str {
+        "bias-activation"
+    }
+
+    fn cpu_fwd(
+        &self,
+        storage: &mut CpuStorage,
+        layout: &Layout,
+        bias: &CpuStorage,
+        bias_layout: &Layout,
+    ) -> Result<()> {
+        let bias = match bias_layout.contiguous_offsets() {
+            Some((start, end)) => &bias.as_slice::<f32>()?[start..end],
+            None => candle_core::bail!("a bias wants to be contiguous, found {bias_layout:?}"),
+        };
+        let values = contiguous_mut(storage, layout)?;
+        match self.0 {
+            Activation::Gelu => for_each_row(values, bias.len(), |row| apply(row, bias, gelu)),
+            Activation::QuickGelu => {
+                for_each_row(values, bias.len(), |row| apply(row, bias, quick_gelu));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[inline(always)]
+fn apply(row: &mut [f32], bias: &[f32], f: impl Fn(f32) -> f32) {
+    for (x, bias) in row.iter_mut().zip(bias) {
+        *x = f(*x + bias);
+    }
+}
