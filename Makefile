@@ -23,7 +23,8 @@ test:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --locked -p acdclip-model -p gst-plugin-acdclip -p acdclip-train --no-default-features -- -D warnings
-	@if $(CARGO) tree --locked -p acdclip-train --no-default-features --features builtin-model --prefix none | grep '^gst'; then \
+	@tree=$$($(CARGO) tree --locked -p acdclip-train --no-default-features --features builtin-model --prefix none) || exit 1; \
+	if printf '%s\n' "$$tree" | grep '^gst'; then \
 	    echo 'error: acdclip-train without its feature video must not need GStreamer' >&2; exit 1; fi
 	$(CARGO) test --locked --workspace
 

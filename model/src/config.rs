@@ -6,14 +6,20 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    net::text::PROMPTS_AT_ONCE,
+};
 
 /// Largest width, depth, picture side or count that a config may ask for. Far above any published tower; low enough that no product of
 /// two of them overflows, and that a hostile file cannot ask for absurd amounts of memory.
 const MAX_SIZE: usize = 65_536;
 
-/// Most sentences of one kind that a config may list.
+/// Most sentences that the prompts of one state may make: its states times the templates.
 const MAX_SENTENCES: usize = 1000;
+
+/// Most attention scores of one block: heads times tokens squared. 4 GB; ViT-L/14 at 1036 px has not half as many.
+const MAX_SCORES: usize = 1 << 30;
 
 /// Which of two published descriptions of the network is computed where they differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -498,21 +504,24 @@ impl Config {
             abnormal,
             templates,
         } = &self.prompts;
-        for (name, sentences) in [
-            ("normal", normal),
-            ("abnormal", abnormal),
-            ("templates", templates),
-        ] {
-            if !(1..=MAX_SENTENCES).contains(&sentences.len()) {
+        for (name, states) in [("normal", normal), ("abnormal", abnormal)] {
+            let sentences = states.len().saturating_mul(templates.len());
+            if !(1..=MAX_SENTENCES).contains(&sentences) {
                 return wrong(format!(
-                    "prompts.{name}: wanted 1 to {MAX_SENTENCES} sentences, found {}",
-                    sentences.len()
+                    "prompts: wanted 1 to {MAX_SENTENCES} sentences (states times templates), found {sentences} {name} ones"
                 ));
             }
         }
+        let patches = self.grid() * self.grid();
+        check_attention("vision", patches + 1, self.vision.heads)?;
         if let Some(text) = &self.text {
             check_tower("text", text.width, text.layers, text.heads, self.groups)?;
             check_size("text.context_length", text.context_length)?;
+            check_attention(
+                "text",
+                text.context_length,
+                text.heads.saturating_mul(PROMPTS_AT_ONCE),
+            )?;
             if !(1..=1 << 20).contains(&text.vocab_size) {
                 return wrong(format!(
                     "text.vocab_size: wanted 1 to {}, found {}",
@@ -556,6 +565,20 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// A tower whose attention scores would not fit into memory is refused before a picture finds out.
+fn check_attention(tower: &str, tokens: usize, heads: usize) -> Result<()> {
+    let scores = tokens
+        .checked_mul(tokens)
+        .and_then(|n| n.checked_mul(heads));
+    if scores.is_some_and(|scores| scores <= MAX_SCORES) {
+        return Ok(());
+    }
+    Err(Error::Config(format!(
+        "{tower}: wanted at most {MAX_SCORES} attention scores a block, found {heads} heads over {tokens} tokens; \
+         choose a smaller input_size or context_length"
+    )))
 }
 
 /// Above zero and finite; a NaN is not.

@@ -208,6 +208,18 @@ impl Detector {
         let maps = self.net.patch_map(&tokens, &text, blur)?; // [B, rows, columns]
         let maps = maps.flatten_from(1)?.to_vec2::<f32>()?;
         let class_scores = class_scores.to_vec1::<f32>()?;
+        if !maps
+            .iter()
+            .flatten()
+            .chain(&class_scores)
+            .all(|x| x.is_finite())
+        {
+            return Err(Error::file(
+                self.bundle.label(),
+                "the network gave a number that is not finite; the weights are damaged (`acdclip info --verify` tells), \
+                 or of a model that needs another precision",
+            ));
+        }
         let (rows, columns) = tokens.grid;
         let side = self.config().input_size;
         let kind = self.net.map_values();

@@ -35,6 +35,23 @@ pub enum Matrix {
     Bt709,
     /// ITU-R BT.2020, non-constant luminance (UHD video).
     Bt2020,
+    /// SMPTE 240M (early HD video).
+    Smpte240m,
+    /// FCC 73.682 (NTSC of 1953).
+    Fcc,
+}
+
+impl Matrix {
+    /// Shares of red and blue in luma, Kr and Kb (ITU-T H.273, table 4).
+    pub fn kr_kb(self) -> (f64, f64) {
+        match self {
+            Self::Bt601 => (0.299, 0.114),
+            Self::Bt709 => (0.2126, 0.0722),
+            Self::Bt2020 => (0.2627, 0.0593),
+            Self::Smpte240m => (0.212, 0.087),
+            Self::Fcc => (0.30, 0.11),
+        }
+    }
 }
 
 /// What the sample values 0 to 255 stand for.

@@ -7,9 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::map::Region;
 
-/// Version of the record's fields.
-pub const VERSION: &str = "1.0";
-
 /// What is known of one outgoing frame.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Record {

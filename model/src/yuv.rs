@@ -1,9 +1,9 @@
-//! Y'CbCr 4:2:0 to R'G'B', by the matrices of ITU-R BT.601, BT.709 and BT.2020, full or limited range.
+//! Y'CbCr 4:2:0 to R'G'B', by any of the matrices that [`crate::frame::Matrix`] knows, full or limited range.
 //!
 //! Chroma is replicated: the four pixels of a 2x2 block take the block's sample, wherever in the block the stream says it was sited.
 //! That is at most half a pixel off, far below a patch. The arithmetic is fixed-point and within 1 of the exact formula.
 
-use crate::frame::{Colorimetry, Frame, Matrix, PixelFormat, Range};
+use crate::frame::{Colorimetry, Frame, PixelFormat, Range};
 
 /// Binary places of the coefficients. The largest, 2.14, fits 16 bits with them, and 16-bit factors are what vector units multiply.
 const PLACES: u32 = 13;
@@ -25,11 +25,7 @@ struct Coefficients {
 
 impl Coefficients {
     fn of(Colorimetry { matrix, range }: Colorimetry) -> Self {
-        let (red, blue) = match matrix {
-            Matrix::Bt601 => (0.299, 0.114),
-            Matrix::Bt709 => (0.2126, 0.0722),
-            Matrix::Bt2020 => (0.2627, 0.0593),
-        };
+        let (red, blue) = matrix.kr_kb();
         let green = 1.0 - red - blue;
         let (black, luma, chroma) = match range {
             Range::Full => (0.0, 1.0, 1.0),

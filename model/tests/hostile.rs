@@ -509,6 +509,7 @@ fn a_bundle_whose_config_is_absurd() {
         ),
         (r#"\"width\":8"#, r#"\"width\":65536"#),
         (r#"\"image_size\":6"#, r#"\"image_size\":65536"#),
+        (r#"\"input_size\":6"#, r#"\"input_size\":60000"#),
         (r#"\"vocab_size\":7"#, r#"\"vocab_size\":1048576"#),
         (r#"\"groups\":2"#, r#"\"groups\":0"#),
         (r#"\"groups\":2"#, r#"\"groups\":18446744073709551615"#),

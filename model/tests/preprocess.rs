@@ -115,6 +115,8 @@ fn exact_rgb(frame: &Frame<'_>, x: usize, y: usize) -> [f64; 3] {
         Matrix::Bt601 => (0.299, 0.114),
         Matrix::Bt709 => (0.2126, 0.0722),
         Matrix::Bt2020 => (0.2627, 0.0593),
+        Matrix::Smpte240m => (0.212, 0.087),
+        Matrix::Fcc => (0.30, 0.11),
     };
     let (y, u, v) = (
         luma(sample(0, x, y)),

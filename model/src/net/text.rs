@@ -14,6 +14,9 @@ use crate::{
     error, ops,
 };
 
+/// Prompts that are computed together: enough for any published set, and a bound on memory for longer ones.
+pub const PROMPTS_AT_ONCE: usize = 32;
+
 /// The text side: tower, adapters and the norm at each tap.
 #[derive(Debug, Clone)]
 pub struct TextEncoder {
@@ -68,12 +71,12 @@ impl TextEncoder {
             .iter()
             .map(|sentence| Tokenizer::clip().encode(sentence, self.context))
             .collect::<Vec<_>>();
-        let levels = self
-            .encode(&ids)?
-            .iter()
-            .map(|level| ops::l2_normalize(&ops::l2_normalize(level)?.mean(0)?))
-            .collect::<Result<Vec<_>>>()?; // [W] each
-        Ok(Tensor::stack(&levels, 0)?)
+        let parts = ids
+            .chunks(PROMPTS_AT_ONCE)
+            .map(|ids| Tensor::stack(&self.encode(ids)?, 0)) // [N, P, W]
+            .collect::<Result<Vec<_>>>()?;
+        let each = ops::l2_normalize(&Tensor::cat(&parts, 1)?)?;
+        Ok(ops::l2_normalize(&each.mean(1)?)?)
     }
 
     /// Padded ids of P prompts -> features at the end-of-text token of each tap, [P, W] each.
