@@ -35,7 +35,11 @@ impl fmt::Display for Error {
                 "no model is named and this build has none built in; set model=PATH to a bundle that `acdclip import` has written, \
                  or build with the feature builtin-model",
             ),
-            Self::Model(e) => write!(
+            Self::Model(
+                e @ (acdclip_model::Error::Io { .. }
+                | acdclip_model::Error::File { .. }
+                | acdclip_model::Error::Tensor { .. }),
+            ) => write!(
                 f,
                 "{e}; wanted a bundle that `acdclip import` has written{}",
                 if cfg!(feature = "builtin-model") {
@@ -44,6 +48,7 @@ impl fmt::Display for Error {
                     ""
                 }
             ),
+            Self::Model(e) => e.fmt(f),
         }
     }
 }
@@ -92,6 +97,7 @@ impl Engine {
     /// The engine of `model` (a bundle's path, empty for the built-in one) on `device`.
     pub(crate) fn open(model: &str, device: DeviceSpec) -> Result<Arc<Self>, Error> {
         let source = Source::new(model)?;
+        let device = device.resolve();
         let slot = {
             let mut engines = ENGINES.lock();
             // A slot that somebody else holds is about to be filled.
@@ -115,7 +121,8 @@ impl Engine {
         &self.detector
     }
 
-    /// What one black frame of the network's own size costs, measured the first time that somebody asks.
+    /// What one black frame of the network's own size costs, measured the first time that somebody asks. The first run is not timed: it
+    /// pages the weights in, makes the class's text features and starts threads, which no later frame does.
     pub(crate) fn warm_up(&self, class: &str) -> Result<Duration, Error> {
         if let Some(cost) = self.warm_up.get() {
             return Ok(*cost);
@@ -123,6 +130,7 @@ impl Engine {
         let side = self.detector.config().input_size;
         let black = vec![0; side * side * 3];
         let frame = Frame::rgb(&black, side * 3, side, side)?;
+        self.detector.score(&frame, class)?;
         let start = Instant::now();
         self.detector.score(&frame, class)?;
         Ok(*self.warm_up.get_or_init(|| start.elapsed()))
@@ -143,6 +151,14 @@ fn load(source: &Source, device: DeviceSpec) -> Result<Detector, Error> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[cfg(not(any(feature = "cuda", feature = "metal")))]
+    #[test]
+    fn a_device_by_another_name_is_the_same_engine() {
+        let automatic = Engine::open("", DeviceSpec::Auto).unwrap();
+        let cpu = Engine::open("", DeviceSpec::Cpu).unwrap();
+        assert!(Arc::ptr_eq(&automatic, &cpu));
+    }
 
     #[test]
     fn one_model_in_memory_for_all_who_name_it_and_none_when_they_are_gone() {

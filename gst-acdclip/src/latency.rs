@@ -13,18 +13,22 @@ pub(crate) struct LatencyMeter {
 }
 
 impl LatencyMeter {
+    /// Announces an estimate, which counts only until there is a measurement.
+    pub(crate) fn expect(&mut self, cost: Duration) {
+        self.announced = with_room(cost);
+    }
+
     /// Takes a measurement; tells whether [`Self::announced`] has changed.
     pub(crate) fn push(&mut self, cost: Duration) -> bool {
         if self.recent.len() == WINDOW {
             self.recent.pop_front();
         }
         self.recent.push_back(cost);
-        // 5 % more than was ever needed of late, so that the worst frame itself is still in time.
         let worst = self
             .recent
             .iter()
             .max()
-            .map_or(Duration::ZERO, |worst| *worst * 21 / 20);
+            .map_or(Duration::ZERO, |worst| with_room(*worst));
         let changed = worst.abs_diff(self.announced) > self.announced / 4;
         if changed {
             self.announced = worst;
@@ -38,9 +42,24 @@ impl LatencyMeter {
     }
 }
 
+/// 5 % more than was ever needed of late, so that the worst frame itself is still in time.
+fn with_room(worst: Duration) -> Duration {
+    worst * 21 / 20
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_estimate_gives_way_to_the_first_measurement() {
+        let ms = Duration::from_millis;
+        let mut meter = LatencyMeter::default();
+        meter.expect(ms(200));
+        assert_eq!(meter.announced(), ms(210));
+        assert!(meter.push(ms(100)));
+        assert_eq!(meter.announced(), ms(105));
+    }
 
     #[test]
     fn only_large_changes_are_told() {

@@ -3,7 +3,10 @@
 //! A setting is looked for in the element's properties, then in the profile (a TOML file), and has its default otherwise. Where a
 //! threshold's default is -1, the model's calibration decides, and without one [`DEFAULT_THRESHOLD`].
 
-use std::path::Path;
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use acdclip_model::{config::Domain, detector::DEFAULT_THRESHOLD, preprocess::Resize};
 use gst::glib;
@@ -200,11 +203,39 @@ fn or_default(threshold: f64) -> f32 {
     }
 }
 
+/// Why a profile cannot be used.
+#[derive(Debug)]
+pub(crate) enum Error {
+    /// It cannot be read.
+    Read {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    /// It says what cannot be.
+    Wrong { path: PathBuf, reason: String },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let wanted = "wanted a profile, a file in TOML with a table [acdclip]";
+        match self {
+            Self::Read { path, source } => write!(f, "{}: {source}; {wanted}", path.display()),
+            Self::Wrong { path, reason } => write!(f, "{}: {reason}; {wanted}", path.display()),
+        }
+    }
+}
+
 impl Options {
     /// The table `[acdclip]` of a profile. A relative `model` is relative to the profile. An error says which key is wrong and how.
-    pub(crate) fn from_profile(path: &Path) -> Result<Self, String> {
-        let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-        let mut options = Self::parse(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+    pub(crate) fn from_profile(path: &Path) -> Result<Self, Error> {
+        let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
+            path: path.into(),
+            source,
+        })?;
+        let mut options = Self::parse(&text).map_err(|reason| Error::Wrong {
+            path: path.into(),
+            reason,
+        })?;
         if let (Some(model), Some(folder)) = (&mut options.model, path.parent())
             && !model.is_empty()
         {
@@ -217,10 +248,11 @@ impl Options {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Profile {
-            acdclip: Options,
+            acdclip: Option<Options>,
         }
-        let profile: Profile = toml::from_str(text).map_err(|e| e.to_string())?;
-        profile.acdclip.checked()
+        let profile: Profile = toml::from_str(text).map_err(|e| in_one_line(&e, text))?;
+        let options = profile.acdclip.ok_or("found no table [acdclip]")?;
+        options.checked()
     }
 
     /// The ranges that the property system enforces for properties.
@@ -244,9 +276,33 @@ impl Options {
     }
 }
 
+/// What is wrong and in which line, without the excerpt that a terminal would show below.
+fn in_one_line(e: &toml::de::Error, text: &str) -> String {
+    let words: Vec<_> = e.message().split_whitespace().collect();
+    let what = words.join(" ");
+    let Some(before) = e.span().and_then(|span| text.get(..span.start)) else {
+        return what;
+    };
+    let line = before.matches('\n').count();
+    let shown: String = text
+        .lines()
+        .nth(line)
+        .unwrap_or_default()
+        .trim()
+        .chars()
+        .take(80)
+        .collect();
+    format!("line {}, `{shown}`: {what}", line + 1)
+}
+
 /// Overlay parts as on a gst-launch line: `"heatmap+score"`, or `""` for none.
 fn parts<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Parts>, D::Error> {
-    let text = String::deserialize(deserializer)?;
+    let text = String::deserialize(deserializer).map_err(|e| {
+        serde::de::Error::custom(format!(
+            "overlay: {}; wanted some of heatmap, contour, box, score, joined by + in quotes, or \"\" for none",
+            e.to_string().trim()
+        ))
+    })?;
     let mut parts = Parts::empty();
     for name in text
         .split('+')
@@ -317,7 +373,19 @@ mod tests {
         assert!(complaint("[acdclip]\noverlay = \"heatmap+boxes\"").contains("\"boxes\""));
         assert!(complaint("[acdclip]\ncolormap = \"jet\"").contains("viridis"));
         assert!(complaint("[acdclp]\ninterval = 1").contains("acdclip"));
-        assert!(complaint("").contains("acdclip"));
+        assert!(complaint("[acdclip]\noverlay = 0").contains("or \"\" for none"));
+        for nothing in ["", "# notes\n"] {
+            assert_eq!(complaint(nothing), "found no table [acdclip]");
+        }
+        assert!(complaint("[acdclip]\n\nthreshold = 0.5.5").starts_with("line 3, `threshold = "));
+        for wrong in [
+            "[acdclip]\ntreshold = 1",
+            "[acdclip]\noverlay = 0",
+            "[acdclip",
+            "a = [1\n",
+        ] {
+            assert_eq!(complaint(wrong).lines().count(), 1, "{wrong:?}");
+        }
     }
 
     #[test]

@@ -74,9 +74,17 @@ impl DeviceSpec {
             Self::Metal => {
                 Device::new_metal(0).map_err(|e| refused(cfg!(feature = "metal"), "metal", e))
             }
-            Self::Auto => Ok(Device::new_cuda(0)
-                .or_else(|_| Device::new_metal(0))
-                .unwrap_or(Device::Cpu)),
+            Self::Auto => self.resolve().open(),
+        }
+    }
+
+    /// The device that [`Self::Auto`] stands for on this machine; any other is itself.
+    pub fn resolve(self) -> Self {
+        match self {
+            Self::Auto if Device::new_cuda(0).is_ok() => Self::Cuda(0),
+            Self::Auto if Device::new_metal(0).is_ok() => Self::Metal,
+            Self::Auto => Self::Cpu,
+            named => named,
         }
     }
 }

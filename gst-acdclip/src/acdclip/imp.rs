@@ -23,7 +23,7 @@ use crate::{
     latency::LatencyMeter,
     meta,
     overlay::{Finding, Overlay, Parts, Style},
-    profile::{Messages, Options, Settings},
+    profile::{self, Messages, Options, Settings},
 };
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -47,6 +47,16 @@ struct Sources {
 impl Sources {
     fn resolve(&mut self) {
         self.settings = Arc::new(Settings::resolve(&self.properties, &self.profile));
+    }
+
+    /// Sets the class back to `good` if it is still `bad`: the application may have set another meanwhile. Tells whether it was.
+    fn take_back_class(&mut self, bad: &str, good: &str) -> bool {
+        let stands = self.settings.class_name == bad;
+        if stands {
+            self.properties.class_name = Some(good.to_owned());
+            self.resolve();
+        }
+        stands
     }
 }
 
@@ -130,12 +140,7 @@ impl AcdClip {
         let profile = if config.is_empty() {
             Options::default()
         } else {
-            Options::from_profile(Path::new(&config)).map_err(|e| {
-                gst::error_msg!(
-                    gst::ResourceError::Settings,
-                    ("Bad profile, wanted TOML with a table [acdclip]: {e}")
-                )
-            })?
+            Options::from_profile(Path::new(&config)).map_err(profile_error)?
         };
         let mut sources = self.sources.lock();
         sources.profile = profile;
@@ -160,7 +165,7 @@ impl AcdClip {
             .engine()
             .warm_up(session.class())
             .map_err(engine_error)?;
-        self.latency.lock().push(cost);
+        self.latency.lock().expect(cost);
         Ok(session)
     }
 
@@ -211,17 +216,18 @@ impl AcdClip {
                 self.stats.lock().class = session.class().to_owned();
             }
             Err(e) => {
-                {
-                    let mut sources = self.sources.lock();
-                    sources.properties.class_name = Some(session.class_setting().to_owned());
-                    sources.resolve();
-                }
+                let taken_back = self
+                    .sources
+                    .lock()
+                    .take_back_class(&settings.class_name, session.class_setting());
                 gst::element_imp_warning!(
                     self,
                     gst::LibraryError::Settings,
                     ("{e}; class {:?} stays", session.class())
                 );
-                self.obj().notify("class-name");
+                if taken_back {
+                    self.obj().notify("class-name");
+                }
             }
         }
     }
@@ -295,7 +301,6 @@ impl AcdClip {
             && let Err(e) = lines.write(record)
         {
             self.give_up_lines(session, &e);
-            return Err(gst::FlowError::Error);
         }
         self.post_events(settings, &outcome.events, record);
         if settings.messages == Messages::All {
@@ -304,13 +309,13 @@ impl AcdClip {
         Ok(())
     }
 
-    /// A file that cannot be written is complained about once.
+    /// A file that cannot be written is complained about once, and the video goes on without it.
     fn give_up_lines(&self, session: &mut Session, complaint: &str) {
         session.lines = None;
-        gst::element_imp_error!(
+        gst::element_imp_warning!(
             self,
             gst::ResourceError::Write,
-            ("jsonl-location {complaint}")
+            ("jsonl-location {complaint}; no more lines are written")
         );
     }
 
@@ -345,14 +350,6 @@ impl AcdClip {
         });
     }
 
-    fn flush_lines(&self) {
-        self.with_session(|session| {
-            if let Some(Err(e)) = session.lines.as_mut().map(JsonLines::flush) {
-                self.give_up_lines(session, &e);
-            }
-        });
-    }
-
     fn answer_latency(&self, query: &mut gst::query::Latency) -> bool {
         let mut upstream = gst::query::Latency::new();
         if !self.obj().sink_pad().peer_query(&mut upstream) {
@@ -363,6 +360,16 @@ impl AcdClip {
         let (live, min, max) = upstream.result();
         query.set(live, min + own, max.map(|max| max + own));
         true
+    }
+}
+
+fn profile_error(e: profile::Error) -> gst::ErrorMessage {
+    match &e {
+        profile::Error::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            gst::error_msg!(gst::ResourceError::NotFound, ("{e}"))
+        }
+        profile::Error::Read { .. } => gst::error_msg!(gst::ResourceError::OpenRead, ("{e}")),
+        profile::Error::Wrong { .. } => gst::error_msg!(gst::ResourceError::Settings, ("{e}")),
     }
 }
 
@@ -500,7 +507,7 @@ fn properties() -> Vec<glib::ParamSpec> {
             .build(),
         glib::ParamSpecDouble::builder("threshold")
             .nick("Threshold")
-            .blurb("Score from which a frame is anomalous; -1 for the model's calibration, and 0.5 where it has none")
+            .blurb("Score from which a frame is anomalous; any negative value for the model's calibration, and 0.5 where it has none")
             .minimum(-1.0)
             .maximum(1.0)
             .default_value(default.threshold)
@@ -508,7 +515,7 @@ fn properties() -> Vec<glib::ParamSpec> {
             .build(),
         glib::ParamSpecDouble::builder("map-threshold")
             .nick("Map threshold")
-            .blurb("Probability from which a pixel belongs to a region; -1 for the model's calibration, and 0.5 where it has none")
+            .blurb("Probability from which a pixel belongs to a region; any negative value for the model's calibration, and 0.5 where it has none")
             .minimum(-1.0)
             .maximum(1.0)
             .default_value(default.map_threshold)
@@ -516,20 +523,20 @@ fn properties() -> Vec<glib::ParamSpec> {
             .build(),
         glib::ParamSpecUInt64::builder("min-area")
             .nick("Minimum area")
-            .blurb("Smallest region in frame pixels")
+            .blurb("Smallest region in frame pixels; what is smaller has no box and no contour, but shows in the heatmap")
             .default_value(default.min_area)
             .mutable_playing()
             .build(),
         glib::ParamSpecString::builder("jsonl-location")
             .nick("JSON lines location")
-            .blurb("File that takes one JSON record a frame, truncated at start; empty for none")
+            .blurb("File that takes one JSON record a frame, truncated at start; empty for none. If it cannot be written any more, a warning says so and the video goes on")
             .default_value(Some(default.jsonl_location.as_str()))
             .mutable_ready()
             .build(),
         glib::ParamSpecFlags::builder::<Parts>("overlay")
             .nick("Overlay")
             .default_value(default.overlay)
-            .blurb("What is drawn over the frame; 0 for nothing")
+            .blurb("What is drawn over the frame; 0 for nothing. The contour and boxes are those of regions, the heatmap shows every probability")
             .mutable_playing()
             .build(),
         glib::ParamSpecDouble::builder("opacity")
@@ -623,7 +630,6 @@ impl BaseTransformImpl for AcdClip {
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
-        self.flush_lines();
         // Dropped outside the lock: with the last session goes the model.
         let session = self.session.lock().take();
         drop(session);
@@ -631,10 +637,10 @@ impl BaseTransformImpl for AcdClip {
     }
 
     fn accept_caps(&self, direction: gst::PadDirection, caps: &gst::Caps) -> bool {
-        self.parent_accept_caps(direction, caps)
-            && Picture::from_caps(caps)
-                .inspect_err(|e| gst::debug!(CAT, imp = self, "Caps refused: {e}"))
-                .is_ok()
+        Picture::from_caps(caps)
+            .inspect_err(|e| gst::warning!(CAT, imp = self, "Caps refused: {e}"))
+            .is_ok()
+            && self.parent_accept_caps(direction, caps)
     }
 
     fn set_caps(&self, incaps: &gst::Caps, _outcaps: &gst::Caps) -> Result<(), gst::LoggableError> {
@@ -666,16 +672,9 @@ impl BaseTransformImpl for AcdClip {
 
     fn sink_event(&self, event: gst::Event) -> bool {
         match event.view() {
-            gst::EventView::Eos(_) => {
-                self.end_event();
-                self.flush_lines();
-            }
-            gst::EventView::Segment(_) => self.end_event(),
-            gst::EventView::FlushStop(_) => {
-                self.with_session(|session| {
-                    session.discard_event();
-                    session.forget_result();
-                });
+            // Every event that has begun ends on the bus, also where the stream is cut.
+            gst::EventView::Eos(_) | gst::EventView::Segment(_) | gst::EventView::FlushStop(_) => {
+                self.end_event()
             }
             _ => {}
         }
@@ -697,5 +696,27 @@ impl BaseTransformImpl for AcdClip {
         self.with_session(|session| self.process(session, buffer))
             .unwrap_or(Err(gst::FlowError::Flushing))
             .map(GenerateOutputSuccess::Buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_set_meanwhile_is_not_overwritten() {
+        let mut sources = Sources::default();
+        let class = |sources: &Sources| sources.settings.class_name.clone();
+        let set = |sources: &mut Sources, class: &str| {
+            sources.properties.class_name = Some(class.into());
+            sources.resolve();
+        };
+        set(&mut sources, "bad");
+        assert!(sources.take_back_class("bad", "rail"));
+        assert_eq!(class(&sources), "rail");
+        set(&mut sources, "bad");
+        set(&mut sources, "colon");
+        assert!(!sources.take_back_class("bad", "rail"));
+        assert_eq!(class(&sources), "colon");
     }
 }

@@ -13,6 +13,9 @@
  * frame, `jsonl-location`) and, unless `overlay` is empty, in the picture. Where nothing is drawn the pixels' memory is passed on as it
  * came, still shared with other branches of a `tee`.
  *
+ * An event that has begun also ends on the bus: at the latest with the end of the stream, a flush or a new segment. A JSON line is in
+ * the file before its frame leaves; a file that cannot be written any more is warned of once, and the video goes on without it.
+ *
  * ## Example pipelines
  *
  * |[

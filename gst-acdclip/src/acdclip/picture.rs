@@ -58,7 +58,7 @@ impl Picture {
             )
         })?;
         let colorimetry = Colorimetry {
-            matrix: matrix(format, info.colorimetry().matrix())?,
+            matrix: matrix(&info),
             range: match info.colorimetry().range() {
                 VideoColorRange::Range16_235 => Range::Limited,
                 _ => Range::Full,
@@ -141,16 +141,24 @@ fn pixel_format(format: VideoFormat) -> Option<PixelFormat> {
     })
 }
 
-/// RGB and grey have no use for a matrix, and often carry one that says so.
-fn matrix(format: PixelFormat, matrix: VideoColorMatrix) -> Result<Matrix, String> {
-    match (format, matrix) {
-        (_, VideoColorMatrix::Bt601) => Ok(Matrix::Bt601),
-        (_, VideoColorMatrix::Bt709) => Ok(Matrix::Bt709),
-        (_, VideoColorMatrix::Bt2020) => Ok(Matrix::Bt2020),
-        (PixelFormat::Nv12 | PixelFormat::I420, VideoColorMatrix::Unknown) => Ok(Matrix::Bt601),
-        (PixelFormat::Nv12 | PixelFormat::I420, other) => Err(format!(
-            "colour matrix {other:?} is not supported; wanted BT.601, BT.709 or BT.2020, put a videoconvert element before"
-        )),
-        _ => Ok(Matrix::Bt601),
-    }
+/// The matrix that the caps name; one that is not known here is GStreamer's choice for a picture of that size. RGB and grey have no use
+/// for any.
+fn matrix(info: &gst_video::VideoInfo) -> Matrix {
+    known_matrix(info.colorimetry().matrix())
+        .or_else(|| {
+            let plain = gst_video::VideoInfo::builder(info.format(), info.width(), info.height());
+            known_matrix(plain.build().ok()?.colorimetry().matrix())
+        })
+        .unwrap_or_default()
+}
+
+fn known_matrix(matrix: VideoColorMatrix) -> Option<Matrix> {
+    Some(match matrix {
+        VideoColorMatrix::Bt601 => Matrix::Bt601,
+        VideoColorMatrix::Bt709 => Matrix::Bt709,
+        VideoColorMatrix::Bt2020 => Matrix::Bt2020,
+        VideoColorMatrix::Smpte240m => Matrix::Smpte240m,
+        VideoColorMatrix::Fcc => Matrix::Fcc,
+        _ => return None,
+    })
 }

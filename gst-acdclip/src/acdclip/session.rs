@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{BufWriter, Write},
+    io::Write,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -19,32 +19,26 @@ use gst_video::VideoFrameExt;
 use super::picture::Picture;
 use crate::{engine::Engine, profile::Settings};
 
-/// A JSON line a frame.
+/// A JSON line a frame, each written whole and at once: who follows the file sees no half of one, and none is lost with the process.
 pub(super) struct JsonLines {
     path: PathBuf,
-    writer: BufWriter<File>,
+    file: File,
 }
 
 impl JsonLines {
     /// Creates or truncates the file.
     pub(super) fn create(path: PathBuf) -> std::io::Result<Self> {
-        let writer = BufWriter::new(File::create(&path)?);
-        Ok(Self { path, writer })
+        let file = File::create(&path)?;
+        Ok(Self { path, file })
     }
 
     /// Appends a record; an error names the file.
     pub(super) fn write(&mut self, record: &Record) -> Result<(), String> {
-        let line = serde_json::to_string(record).map_err(|e| e.to_string())?;
-        writeln!(self.writer, "{line}").map_err(|e| self.complaint(&e))
-    }
-
-    /// Brings to disk what is still in memory; an error names the file.
-    pub(super) fn flush(&mut self) -> Result<(), String> {
-        self.writer.flush().map_err(|e| self.complaint(&e))
-    }
-
-    fn complaint(&self, e: &std::io::Error) -> String {
-        format!("{}: {e}", self.path.display())
+        let mut line = serde_json::to_vec(record).map_err(|e| e.to_string())?;
+        line.push(b'\n');
+        self.file
+            .write_all(&line)
+            .map_err(|e| format!("{}: {e}", self.path.display()))
     }
 }
 
@@ -147,11 +141,6 @@ impl Session {
     /// The next frame is scored, whatever the interval.
     pub(super) fn forget_result(&mut self) {
         self.last = None;
-    }
-
-    /// Forgets the open event without ending it.
-    pub(super) fn discard_event(&mut self) {
-        self.events.discard();
     }
 
     /// Ends the open event.

@@ -5,7 +5,7 @@
 
 use acdclip_model::{
     Error, Frame,
-    frame::{Colorimetry, Matrix, PixelFormat, Plane, Range},
+    frame::{Colorimetry, PixelFormat, Plane, Range},
 };
 
 /// Full opacity of an [`Ink`].
@@ -186,12 +186,8 @@ pub(crate) fn encode(rgb: [u8; 3], format: PixelFormat, colorimetry: Colorimetry
     let byte = |x: f32| x.round().clamp(0.0, 255.0) as u8;
     match format {
         PixelFormat::Gray8 | PixelFormat::Nv12 | PixelFormat::I420 => {
-            // Weights of red and blue: ITU-R BT.601-7, BT.709-6, BT.2020-2.
-            let (kr, kb) = match colorimetry.matrix {
-                Matrix::Bt601 => (0.299, 0.114),
-                Matrix::Bt709 => (0.2126, 0.0722),
-                Matrix::Bt2020 => (0.2627, 0.0593),
-            };
+            let (kr, kb) = colorimetry.matrix.kr_kb();
+            let (kr, kb) = (kr as f32, kb as f32);
             let luma = kr * r + (1.0 - kr - kb) * g + kb * b;
             let chroma =
                 |c: f32, k: f32| byte(128.0 + chroma_span * (c - luma) / (2.0 * (1.0 - k)));

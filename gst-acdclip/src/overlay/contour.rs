@@ -3,6 +3,8 @@
 //! A pixel belongs to the line when a pixel near it lies on the other side of the threshold: bright inside, dark outside, so that the line
 //! stands out from any background. The frame's own border is no crossing.
 
+use std::ops::Range;
+
 use acdclip_model::map::Sampler;
 
 use super::line_thickness;
@@ -31,7 +33,7 @@ pub(super) struct Rows<'a> {
 impl<'a> Rows<'a> {
     /// Rows of a frame of `width` x `height`, which `sampler` was made for.
     pub(super) fn new(sampler: &'a Sampler<'a>, width: usize, height: usize) -> Self {
-        let inside = line_thickness(height);
+        let inside = line_thickness(width, height);
         let reach = [inside, inside.div_ceil(2)];
         let ring = vec![(None, vec![0.0; width]); 2 * inside + 1];
         Self {
@@ -60,16 +62,18 @@ impl<'a> Rows<'a> {
         values
     }
 
-    /// Calls `mark` for each pixel of row `y` that the line at `threshold` covers; tells whether there may have been one.
+    /// Calls `mark` for each pixel of row `y` that the line at `threshold` covers in the columns `within`; tells whether there may have
+    /// been one.
     pub(super) fn edges(
         &mut self,
         y: usize,
         threshold: f32,
+        within: &[Range<usize>],
         mut mark: impl FnMut(usize, Edge),
     ) -> bool {
         let farthest = self.reach[0];
         let near = y.saturating_sub(farthest)..(y + farthest + 1).min(self.height);
-        if near.clone().all(|y| self.bound(y) < threshold) {
+        if within.is_empty() || near.clone().all(|y| self.bound(y) < threshold) {
             return false;
         }
         let (mut first, mut last) = (self.width, 0);
@@ -82,11 +86,17 @@ impl<'a> Rows<'a> {
             }
         }
         // Beyond these columns no pixel has one at or above the threshold near it.
-        for x in first.saturating_sub(farthest)..(last + farthest + 1).min(self.width) {
-            let inside = self.at(x, y) >= threshold;
-            let reach = self.reach[usize::from(!inside)];
-            if self.crosses(x, y, reach, threshold, inside) {
-                mark(x, if inside { Edge::Inside } else { Edge::Outside });
+        let (first_near, end) = (
+            first.saturating_sub(farthest),
+            (last + farthest + 1).min(self.width),
+        );
+        for columns in within {
+            for x in columns.start.max(first_near)..columns.end.min(end) {
+                let inside = self.at(x, y) >= threshold;
+                let reach = self.reach[usize::from(!inside)];
+                if self.crosses(x, y, reach, threshold, inside) {
+                    mark(x, if inside { Edge::Inside } else { Edge::Outside });
+                }
             }
         }
         first < self.width
@@ -124,6 +134,8 @@ impl<'a> Rows<'a> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::slice;
+
     use acdclip_model::{
         map::{AnomalyMap, MapValues},
         preprocess::Placement,
@@ -152,7 +164,7 @@ mod tests {
         (0..height)
             .map(|y| {
                 let mut line = vec!['.'; width];
-                rows.edges(y, threshold, |x, edge| {
+                rows.edges(y, threshold, slice::from_ref(&(0..width)), |x, edge| {
                     line[x] = if edge == Edge::Inside { '#' } else { 'o' };
                 });
                 line.into_iter().collect()

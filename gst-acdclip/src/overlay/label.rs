@@ -2,6 +2,8 @@
 
 use font8x8::UnicodeFonts;
 
+use super::visible_size;
+
 /// Side of a glyph in font pixels.
 const GLYPH: usize = 8;
 /// Room around the text, in font pixels.
@@ -34,7 +36,9 @@ impl Label {
             .collect();
         let columns = glyphs.len() * GLYPH + 2 * PADDING;
         let rows = GLYPH + 2 * PADDING;
-        let scale = (height / 240)
+        // At most a quarter of the height, as far as it can be read then.
+        let scale = (visible_size(width, height) / 240)
+            .min(height / (4 * rows))
             .max(1)
             .min(width / columns)
             .min(height / rows);
@@ -111,6 +115,17 @@ mod tests {
                 "............",
             ]
         );
+    }
+
+    #[test]
+    fn a_strip_has_larger_text_than_its_height_alone_would_give() {
+        let rows = |width, height| {
+            let label = Label::new("0.87", width, height).unwrap();
+            (0..height).filter(|y| label.covers_row(*y)).count()
+        };
+        assert_eq!(rows(1920, 1080), 48);
+        assert_eq!(rows(8192, 512), 96);
+        assert_eq!(rows(8192, 64), 12);
     }
 
     #[test]

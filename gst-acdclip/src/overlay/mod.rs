@@ -12,6 +12,8 @@ pub(crate) mod colormap;
 mod contour;
 mod label;
 
+use std::ops::Range;
+
 use acdclip_model::{
     frame::{Colorimetry, PixelFormat},
     map::{AnomalyMap, Region, Sampler},
@@ -29,9 +31,9 @@ pub(crate) enum Parts {
     /// Colour where the map is above half its threshold.
     #[flags_value(name = "Colour where something is abnormal", nick = "heatmap")]
     HEATMAP = 1 << 0,
-    /// A line where the map crosses its threshold.
+    /// A line where the map crosses its threshold, around regions.
     #[flags_value(
-        name = "A line around what is at or above the map threshold",
+        name = "A line around each region, where the map crosses its threshold",
         nick = "contour"
     )]
     CONTOUR = 1 << 1,
@@ -107,7 +109,14 @@ impl<'a> Overlay<'a> {
         let map = finding.map;
         let threshold = map.value(style.map_threshold);
         let start = map.value(start_probability(style.map_threshold));
-        let lowest = lowest_drawn(style, start, threshold);
+        let outlined = style.parts.contains(Parts::CONTOUR) && !finding.regions.is_empty();
+        let mut lowest = f32::INFINITY;
+        if style.parts.contains(Parts::HEATMAP) && style.opacity > 0.0 {
+            lowest = start;
+        }
+        if outlined {
+            lowest = lowest.min(threshold);
+        }
         let visible = map.values().iter().any(|value| *value >= lowest);
         let label = style
             .parts
@@ -170,7 +179,7 @@ impl<'a> Overlay<'a> {
             inked = true;
         }
         if parts.contains(Parts::CONTOUR) {
-            inked |= rows.edges(y, self.threshold, |x, edge| {
+            inked |= rows.edges(y, self.threshold, &self.outlined(y), |x, edge| {
                 codes[x] = match edge {
                     Edge::Inside => LIGHT,
                     Edge::Outside => DARK,
@@ -180,11 +189,25 @@ impl<'a> Overlay<'a> {
         inked
     }
 
+    /// The columns of row `y` in which the contour may lie: in and just around a region. A speck that is no region has none.
+    fn outlined(&self, y: usize) -> Vec<Range<usize>> {
+        let reach = line_thickness(self.width, self.height);
+        let span = |start: u32, length: u32| {
+            let (start, length) = (start as usize, length as usize);
+            start.saturating_sub(reach)..start + length + reach
+        };
+        let regions = self.finding.regions.iter();
+        regions
+            .filter(|region| span(region.y, region.h).contains(&y))
+            .map(|region| span(region.x, region.w))
+            .collect()
+    }
+
     fn draw_boxes(&self, y: usize, codes: &mut [u16]) -> bool {
         if !self.style.parts.contains(Parts::BOX) {
             return false;
         }
-        let thickness = line_thickness(self.height);
+        let thickness = line_thickness(self.width, self.height);
         let mut inked = false;
         for region in self.finding.regions {
             let (left, top) = (region.x as usize, region.y as usize);
@@ -263,28 +286,21 @@ fn start_probability(map_threshold: f32) -> f32 {
     (map_threshold / 2.0).clamp(0.02, 0.5)
 }
 
-/// The lowest value of the map that any part draws.
-fn lowest_drawn(style: Style, start: f32, threshold: f32) -> f32 {
-    let mut lowest = f32::INFINITY;
-    if style.parts.contains(Parts::HEATMAP) && style.opacity > 0.0 {
-        lowest = start;
-    }
-    if style.parts.contains(Parts::CONTOUR) {
-        lowest = lowest.min(threshold);
-    }
-    lowest
+/// What lines and text grow with, in pixels: the height, but on a strip, which is shown as small as its width demands, a share of that.
+fn visible_size(width: usize, height: usize) -> usize {
+    height.max(width / 4)
 }
 
-/// Thickness of lines in pixels: one at 360 rows and below, three at 1080.
-fn line_thickness(height: usize) -> usize {
-    (height / 360).max(1)
+/// Thickness of lines in pixels: one at 360 rows and below, three at 1080, and never much of a strip's height.
+fn line_thickness(width: usize, height: usize) -> usize {
+    (visible_size(width, height) / 360).min(height / 64).max(1)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use acdclip_model::{
-        frame::{Matrix, Range},
+        frame::{self, Matrix},
         map::MapValues,
         preprocess::Placement,
     };
@@ -416,12 +432,64 @@ mod tests {
         )
         .unwrap();
         let top_half = |map: &AnomalyMap| {
+            let regions = map.regions(0.5, 0, 64, 64);
+            let finding = Finding {
+                regions: &regions,
+                ..finding(map)
+            };
             let overlay =
-                Overlay::plan(style(Parts::HEATMAP | Parts::CONTOUR), finding(map), 64, 64)
-                    .unwrap();
+                Overlay::plan(style(Parts::HEATMAP | Parts::CONTOUR), finding, 64, 64).unwrap();
             draw(&overlay, PixelFormat::Rgb, Colorimetry::default(), 90)[0][..32 * 195].to_vec()
         };
         assert_eq!(top_half(&alone), top_half(&beside));
+    }
+
+    #[test]
+    fn what_is_too_small_for_a_region_has_no_contour() {
+        let mut values = vec![-6.0; 64];
+        // A speck in the first row, and a region of four patches in the last two.
+        for (at, value) in [(1, 2.0), (53, 5.0), (54, 5.0), (61, 5.0), (62, 5.0)] {
+            values[at] = value;
+        }
+        let placement = Placement {
+            x: 0.0,
+            y: 0.0,
+            width: 112.0,
+            height: 112.0,
+        };
+        let kind = MapValues::LogitDifference;
+        let map = AnomalyMap::new((8, 8), values, kind, (112, 112), placement).unwrap();
+        let all = map.regions(0.5, 0, 96, 96);
+        assert_eq!(all.len(), 2, "{all:?}");
+        let inked = |regions: &[Region]| {
+            let finding = Finding {
+                regions,
+                ..finding(&map)
+            };
+            let plan = Overlay::plan(style(Parts::CONTOUR), finding, 96, 96);
+            let Some(overlay) = plan else { return [0, 0] };
+            let picture = draw(&overlay, PixelFormat::Gray8, Colorimetry::default(), 90);
+            let ink = |rows: &[u8]| rows.iter().filter(|byte| **byte != 90).count();
+            let (top, bottom) = picture[0].split_at(48 * 99);
+            [ink(top), ink(bottom)]
+        };
+        let [speck, region] = inked(&all);
+        assert!(speck > 0 && region > 0, "{speck} {region}");
+        assert_eq!(inked(&all[..1]), [0, region]);
+        assert_eq!(inked(&[]), [0, 0]);
+    }
+
+    #[test]
+    fn lines_are_as_thick_as_the_frame_is_large_and_strips_can_be_read() {
+        let frames = [
+            (640, 360),
+            (1920, 1080),
+            (3840, 2160),
+            (8192, 512),
+            (8192, 64),
+        ];
+        let thickness = frames.map(|(width, height)| line_thickness(width, height));
+        assert_eq!(thickness, [1, 3, 6, 5, 1]);
     }
 
     #[test]
@@ -522,19 +590,19 @@ mod tests {
         let encode =
             |rgb, format, matrix, range| canvas::encode(rgb, format, Colorimetry { matrix, range });
         // 75 % and 100 % colour bars: SMPTE EG 1 and ITU-R BT.471 tables for BT.601 and BT.709.
-        let limited = |rgb, matrix| encode(rgb, PixelFormat::I420, matrix, Range::Limited);
+        let limited = |rgb, matrix| encode(rgb, PixelFormat::I420, matrix, frame::Range::Limited);
         assert_eq!(limited([255, 0, 0], Matrix::Bt601), [81, 90, 240]);
         assert_eq!(limited([0, 0, 255], Matrix::Bt601), [41, 240, 110]);
         assert_eq!(limited([255, 0, 0], Matrix::Bt709), [63, 102, 240]);
         assert_eq!(limited([255, 255, 255], Matrix::Bt2020), [235, 128, 128]);
-        let full = |rgb| encode(rgb, PixelFormat::Nv12, Matrix::Bt601, Range::Full);
+        let full = |rgb| encode(rgb, PixelFormat::Nv12, Matrix::Bt601, frame::Range::Full);
         assert_eq!(full([255, 0, 0]), [76, 85, 255]);
         assert_eq!(
             encode(
                 [255, 0, 128],
                 PixelFormat::Rgb,
                 Matrix::Bt601,
-                Range::Limited
+                frame::Range::Limited
             ),
             [235, 16, 126]
         );

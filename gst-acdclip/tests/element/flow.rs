@@ -19,13 +19,14 @@ fn the_end_of_the_stream_ends_the_open_event_first() {
 }
 
 #[test]
-fn a_flush_forgets_the_open_event_and_the_last_result() {
+fn a_flush_ends_the_open_event_and_forgets_the_last_result() {
     let caps = caps("GRAY8", 64, 48);
     let mut bench = Bench::new(&[("interval", "100")], &caps);
     bench.pass(picture("ball", &caps, 0));
     assert_eq!(bench.told_types(), ["event-begin"]);
     assert!(bench.harness.push_event(gst::event::FlushStart::new()));
     assert!(bench.harness.push_event(gst::event::FlushStop::new(true)));
+    assert_eq!(bench.told_types(), ["event-peak", "event-end"]);
     let segment = gst::FormattedSegment::<gst::ClockTime>::new();
     assert!(bench.harness.push_event(gst::event::Segment::new(&segment)));
     let after = bench.pass(picture("black", &caps, 0));

@@ -1,5 +1,7 @@
 //! Every format, size and layout that the caps offer.
 
+use std::sync::{Arc, Mutex};
+
 use gst_video::prelude::*;
 
 use super::*;
@@ -148,14 +150,37 @@ fn interlaced_frames_are_scored_on_their_top_field() {
     );
 }
 
+/// What the element logs as warnings from now on.
+fn warnings() -> Arc<Mutex<Vec<String>>> {
+    init();
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let keep = kept.clone();
+    gst::log::add_log_function(move |category, level, _, _, _, _, message| {
+        if category.name() == "acdclip" && level == gst::DebugLevel::Warning {
+            let text = message.get().map(|text| text.to_string());
+            keep.lock().unwrap().extend(text);
+        }
+    });
+    gst::log::set_threshold_for_name("acdclip", gst::DebugLevel::Warning);
+    kept
+}
+
 #[test]
 fn a_field_a_buffer_is_refused() {
+    let warnings = warnings();
     let element = element(&[]);
     let sink = element.static_pad("sink").unwrap();
     let fields: gst::Caps = format!("{},interlace-mode=fields", caps("I420", 64, 48))
         .parse()
         .unwrap();
     assert!(!sink.query_accept_caps(&fields));
+    let alternate = "video/x-raw(format:Interlaced),format=I420,width=64,height=48,framerate=25/1,interlace-mode=alternate,field-order=top-field-first";
+    assert!(!sink.query_accept_caps(&alternate.parse::<gst::Caps>().unwrap()));
+    let said = warnings.lock().unwrap().clone();
+    for mode in ["Fields", "Alternate"] {
+        let named = |line: &String| line.contains(mode) && line.contains("deinterlace");
+        assert!(said.iter().any(named), "{said:?}");
+    }
     let mixed: gst::Caps = format!("{},interlace-mode=mixed", caps("I420", 64, 48))
         .parse()
         .unwrap();
@@ -164,7 +189,11 @@ fn a_field_a_buffer_is_refused() {
 
 #[test]
 fn the_score_does_not_depend_on_how_colours_are_coded() {
-    let scores: Vec<f64> = ["bt601", "bt709", "1:3:5:1", "2:4:16:3"]
+    // Range:matrix:transfer:primaries. The last three are FCC, SMPTE 240M, and a matrix that YUV cannot have.
+    let codings = [
+        "bt601", "bt709", "1:3:5:1", "2:4:16:3", "2:2:5:1", "2:5:5:1", "2:1:5:1",
+    ];
+    let scores: Vec<f64> = codings
         .iter()
         .map(|colorimetry| {
             let caps = format!("{},colorimetry=(string){colorimetry}", caps("I420", 96, 96));

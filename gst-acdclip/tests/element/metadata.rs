@@ -39,6 +39,56 @@ fn json_lines_are_records_and_agree_with_the_meta() {
 }
 
 #[test]
+fn each_json_line_is_whole_in_the_file_before_its_frame_leaves() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("frames.jsonl");
+    let caps = caps("GRAY8", 32, 32);
+    let mut bench = Bench::new(&[("jsonl-location", path.to_str().unwrap())], &caps);
+    for n in 0..3 {
+        bench.pass(picture("black", &caps, n));
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.ends_with('\n'), "{text:?}");
+        assert_eq!(text.lines().count() as u64, n + 1);
+    }
+}
+
+/// Every key that `schema` requires is in `found`, and none that it does not know.
+fn check_keys(found: &serde_json::Value, schema: &serde_json::Value) {
+    let found = found.as_object().unwrap();
+    for key in schema["required"].as_array().unwrap() {
+        let key = key.as_str().unwrap();
+        assert!(found.contains_key(key), "{key} is missing in {found:?}");
+    }
+    for key in found.keys() {
+        let known = schema["properties"].get(key).is_some();
+        assert!(known, "the schema does not know {key}");
+    }
+}
+
+#[test]
+fn json_lines_have_the_keys_of_the_published_schema() {
+    let schema = include_str!("../../../model/schema/record-1.schema.json");
+    let schema: serde_json::Value = serde_json::from_str(schema).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("frames.jsonl");
+    let caps = caps("RGB", 64, 48);
+    let mut bench = Bench::new(&[("jsonl-location", path.to_str().unwrap())], &caps);
+    for (n, pattern) in [(0, "black"), (1, "ball")] {
+        bench.pass(picture(pattern, &caps, n));
+    }
+    let mut regions = 0;
+    for line in std::fs::read_to_string(&path).unwrap().lines() {
+        let record = serde_json::from_str(line).unwrap();
+        check_keys(&record, &schema);
+        for region in record["regions"].as_array().unwrap() {
+            check_keys(region, &schema["$defs"]["region"]);
+            regions += 1;
+        }
+    }
+    assert!(regions > 0, "no region was checked");
+}
+
+#[test]
 fn metas_survive_conversion_and_scaling_and_regions_scale() {
     init();
     let mut bench = Bench::new(&[], &caps("RGB", 64, 48));

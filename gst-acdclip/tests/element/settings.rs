@@ -48,6 +48,7 @@ fn a_device_that_does_not_exist_lists_those_that_do() {
         text.contains("nonsense") && text.contains("auto, cpu, cuda"),
         "{text}"
     );
+    assert!(!text.contains("acdclip import"), "{text}");
 }
 
 #[test]
@@ -58,6 +59,7 @@ fn an_unknown_class_lists_the_known_ones() {
         text.contains("teapot of doom") && text.contains("it has: "),
         "{text}"
     );
+    assert!(!text.contains("acdclip import"), "{text}");
 }
 
 #[test]
@@ -95,7 +97,7 @@ fn lines_that_cannot_be_written_are_an_error_at_start() {
 }
 
 #[test]
-fn a_full_disk_is_complained_of_once() {
+fn a_full_disk_is_complained_of_once_and_the_video_goes_on() {
     let full = std::path::Path::new("/dev/full");
     if !full.exists() {
         println!("skipped: this system has no /dev/full");
@@ -106,11 +108,18 @@ fn a_full_disk_is_complained_of_once() {
         &[("jsonl-location", "/dev/full"), ("interval", "100")],
         &caps,
     );
-    bench.pass(picture("black", &caps, 0));
+    for n in 0..3 {
+        bench.pass(picture("black", &caps, n));
+    }
     bench.harness.push_event(gst::event::Eos::new());
-    bench.element.set_state(gst::State::Null).unwrap();
-    let complaints = std::iter::from_fn(|| bench.bus.pop_filtered(&[gst::MessageType::Error]));
-    assert_eq!(complaints.count(), 1);
+    let kinds = [gst::MessageType::Error, gst::MessageType::Warning];
+    let complaints: Vec<_> = std::iter::from_fn(|| bench.bus.pop_filtered(&kinds)).collect();
+    assert_eq!(complaints.len(), 1, "{complaints:?}");
+    let gst::MessageView::Warning(warning) = complaints[0].view() else {
+        panic!("{complaints:?}")
+    };
+    assert!(warning.error().matches(gst::ResourceError::Write));
+    assert!(warning.error().to_string().contains("/dev/full"));
 }
 
 #[test]
@@ -174,6 +183,21 @@ fn a_wrong_profile_says_where() {
         text.contains(path) && text.contains("treshold") && text.contains("map-threshold"),
         "{text}"
     );
+}
+
+#[test]
+fn a_profile_that_is_not_there_or_has_no_table_is_said_in_one_line() {
+    let (error, text) = complaint(&[("config", "/nonexistent/line-1.toml")]);
+    assert!(error.matches(gst::ResourceError::NotFound));
+    assert!(
+        text.contains("/nonexistent/line-1.toml") && text.contains("[acdclip]"),
+        "{text}"
+    );
+    let empty = tempfile::NamedTempFile::new().unwrap();
+    let (error, text) = complaint(&[("config", empty.path().to_str().unwrap())]);
+    assert!(error.matches(gst::ResourceError::Settings));
+    assert!(text.contains("found no table [acdclip]"), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
 }
 
 #[test]
