@@ -100,5 +100,7 @@ install_rust() {
 
 install_packages
 install_rust
-install_components
+case ${1:-} in
+cargo) install_components ;;
+esac
 exec "$@"

@@ -11,6 +11,7 @@ set -eu
 url=${1:?"wanted: $0 URL [PROPERTY=VALUE...]"}
 shift
 # shellcheck disable=SC2086 # SINK may bring properties along
-exec gst-launch-1.0 rtspsrc location="$url" latency="${LATENCY:-200}" ! decodebin ! videoconvert ! \
+exec gst-launch-1.0 rtspsrc location="$url" latency="${LATENCY:-200}" ! \
+    application/x-rtp,media=video ! decodebin ! videoconvert ! \
     queue leaky=downstream max-size-buffers=1 max-size-bytes=0 max-size-time=0 ! \
     acdclip "$@" ! videoconvert ! ${SINK:-autovideosink}

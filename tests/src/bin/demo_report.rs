@@ -21,11 +21,11 @@ const GAP: u32 = 8;
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
-/// A run of anomalous frames.
-#[derive(Debug, PartialEq)]
-struct Event {
-    first: u64,
-    last: u64,
+/// The records of one event.
+struct Event<'a> {
+    id: u64,
+    first: &'a Record,
+    last: &'a Record,
     peak: f32,
 }
 
@@ -85,7 +85,7 @@ fn summary(records: &[Record], seconds: f64, directory: &Path) -> String {
         records[0].threshold
     );
     for event in events {
-        let at = |frame: u64| records[frame as usize].pts.unwrap_or(0) as f64 / 1e9;
+        let at = |record: &Record| record.pts.unwrap_or(0) as f64 / 1e9;
         let _ = writeln!(
             out,
             "  {:5.2} s to {:5.2} s, highest score {:.3}",
@@ -109,18 +109,20 @@ fn summary(records: &[Record], seconds: f64, directory: &Path) -> String {
     out
 }
 
-/// Maximal runs of anomalous records, by index.
-fn events(records: &[Record]) -> Vec<Event> {
-    let mut events: Vec<Event> = Vec::new();
-    for (i, record) in (0..).zip(records).filter(|(_, record)| record.anomalous) {
+/// The events that the element told, in their order.
+fn events(records: &[Record]) -> Vec<Event<'_>> {
+    let mut events: Vec<Event<'_>> = Vec::new();
+    for record in records {
+        let Some(id) = record.event_id else { continue };
         match events.last_mut() {
-            Some(event) if event.last + 1 == i => {
-                event.last = i;
+            Some(event) if event.id == id => {
+                event.last = record;
                 event.peak = event.peak.max(record.score);
             }
             _ => events.push(Event {
-                first: i,
-                last: i,
+                id,
+                first: record,
+                last: record,
                 peak: record.score,
             }),
         }
@@ -163,13 +165,15 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn records(scores: &[f32]) -> Vec<Record> {
-        let record = |(frame, score): (u64, &f32)| Record {
+    /// Scores with the events that they belong to.
+    fn records(scores: &[(f32, Option<u64>)]) -> Vec<Record> {
+        let record = |(frame, (score, event_id)): (u64, &(f32, Option<u64>))| Record {
             pts: Some(frame * 40_000_000),
             frame,
             score: *score,
             threshold: 0.5,
             anomalous: *score >= 0.5,
+            event_id: *event_id,
             latency_us: 2000,
             ..Record::default()
         };
@@ -177,16 +181,30 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_a_run_of_anomalous_frames() {
-        let found = events(&records(&[0.5, 0.1, 0.6, 0.9, 0.7]));
-        let wanted =
-            [(0, 0, 0.5), (2, 4, 0.9)].map(|(first, last, peak)| Event { first, last, peak });
-        assert_eq!(found, wanted);
+    fn events_are_those_that_the_records_name() {
+        let scores = [
+            (0.5, Some(1)),
+            (0.1, None),
+            (0.6, Some(2)),
+            (0.9, Some(2)),
+            (0.4, Some(2)),
+            (0.7, Some(3)),
+        ];
+        let records = records(&scores);
+        let found: Vec<_> = events(&records)
+            .iter()
+            .map(|event| (event.id, event.first.frame, event.last.frame, event.peak))
+            .collect();
+        assert_eq!(found, [(1, 0, 0, 0.5), (2, 2, 4, 0.9), (3, 5, 5, 0.7)]);
     }
 
     #[test]
     fn the_summary_counts_frames_and_names_every_file() {
-        let summary = summary(&records(&[0.1, 0.7]), 0.5, Path::new("out"));
+        let summary = summary(
+            &records(&[(0.1, None), (0.7, Some(1))]),
+            0.5,
+            Path::new("out"),
+        );
         for part in [
             "2 frames in 0.5 s: 4.0 frames/s",
             "2.0 ms",
