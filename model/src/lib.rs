@@ -9,6 +9,7 @@ pub mod detector;
 pub mod device;
 pub mod error;
 pub mod frame;
+mod graft;
 pub mod import;
 pub mod kernels;
 pub mod map;

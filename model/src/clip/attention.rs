@@ -58,7 +58,7 @@ impl InProjection {
     fn forward(&self, x: &Tensor) -> Result<[Tensor; 3]> {
         match self {
             Self::Fused(fused) => {
-                let all = fused.forward(x)?; // [B, L, 3D]
+                let all = ops::linear(x, fused)?; // [B, L, 3D]
                 let width = all.dim(D::Minus1)? / 3;
                 let part = |i: usize| all.narrow(D::Minus1, i * width, width);
                 Ok([part(0)?, part(1)?, part(2)?])
@@ -105,7 +105,7 @@ impl Attention {
         };
         let mixed = ops::softmax(scores)?.matmul(&v)?; // [B, H, L, d]
         let joined = mixed.transpose(1, 2)?.reshape((batch, len, width))?;
-        self.output.forward(&joined)
+        ops::linear(&joined, &self.output)
     }
 }
 
@@ -160,7 +160,7 @@ impl Block {
     pub fn forward(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
         let x = (x + self.attention.forward(&self.norm1.forward(x)?, mask)?)?;
         let hidden = ops::linear_activation(&self.norm2.forward(&x)?, &self.fc1, self.activation)?;
-        &x + self.fc2.forward(&hidden)?
+        &x + ops::linear(&hidden, &self.fc2)?
     }
 
     /// Reads `count` blocks under `layers.0`, `layers.1`, ...

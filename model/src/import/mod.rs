@@ -83,6 +83,35 @@ impl Import {
         })
     }
 
+    /// Opens the towers alone, to put adapters of one's own on them: adapters that the base has are left where they are, and a text tower
+    /// that it lacks is not missed. Text features are taken from a base of a config without a text tower.
+    pub fn towers(base: TensorFile, config: Config) -> Result<Self> {
+        bundle::check_layers(&config, &base)?;
+        let names = Names::recognise(&base)?;
+        let mut tensors = TensorSet::new(base.label());
+        names.take(&mut tensors, &base, schema::vision_tower(&config))?;
+        names.check_vision(&base, &config)?;
+        let has_text_tower = config.text.is_some() && names.text.is_some();
+        let mut bank = TextBank::default();
+        if has_text_tower {
+            names.take(&mut tensors, &base, schema::text_tower(&config))?;
+            names.check_text(&base, &config)?;
+        } else if config.text.is_none() {
+            let classes = bundle::take_text_bank(&mut tensors, &config, &base, "")?;
+            bank = bundle::text_bank(&tensors, &classes)?;
+        }
+        Ok(Self {
+            has_adapters: false,
+            has_text_tower,
+            keep_text_tower: true,
+            config,
+            base,
+            adapter: None,
+            tensors,
+            bank,
+        })
+    }
+
     /// The model's config.
     pub fn config(&self) -> &Config {
         &self.config

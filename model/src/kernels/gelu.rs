@@ -9,9 +9,9 @@ use crate::config::Activation;
 #[derive(Debug, Clone, Copy)]
 pub struct BiasActivation(pub Activation);
 
-/// `x * Phi(x)`, the error function by Abramowitz and Stegun 7.1.26 (within 1.5e-7).
+/// The error function of x / sqrt(2), by Abramowitz and Stegun 7.1.26 (within 1.5e-7), and exp(-x^2 / 2).
 #[inline(always)]
-fn gelu(x: f32) -> f32 {
+pub(super) fn erf_and_bell(x: f32) -> (f32, f32) {
     let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
     let t = 1.0 / (1.0 + 0.327_591_1 * z);
     let p = 1.061_405_4;
@@ -19,8 +19,14 @@ fn gelu(x: f32) -> f32 {
     let p = p * t + 1.421_413_8;
     let p = p * t - 0.284_496_72;
     let p = p * t + 0.254_829_6;
-    let erf = (1.0 - p * t * exp(-z * z)).copysign(x);
-    0.5 * x * (1.0 + erf)
+    let bell = exp(-z * z);
+    ((1.0 - p * t * bell).copysign(x), bell)
+}
+
+/// `x * Phi(x)`
+#[inline(always)]
+fn gelu(x: f32) -> f32 {
+    0.5 * x * (1.0 + erf_and_bell(x).0)
 }
 
 /// `x * sigmoid(1.702 x)`

@@ -1,9 +1,10 @@
 //! CPU kernels for what candle computes slowly, one file each: in place, over rows on all cores, in the widest instructions that the
 //! machine has (found at run time).
 //!
-//! Each is for f32 on the CPU without gradients, and has a plain twin of candle's own operations that it is tested against.
+//! Each is for f32 on the CPU outside of candle's graph, and has a plain twin of candle's own operations that it is tested against.
 //! [`crate::ops`] chooses between them.
 
+pub mod backward;
 pub mod gelu;
 pub mod softmax;
 
@@ -29,7 +30,36 @@ fn for_each_row(values: &mut [f32], width: usize, f: impl Fn(&mut [f32]) + Sync)
         .for_each(|rows| arch.dispatch(|| rows.chunks_exact_mut(width.max(1)).for_each(&f)));
 }
 
+/// Runs `f` on each pair of rows of `width` numbers, rows shared out among the cores.
+fn for_each_pair(
+    values: &mut [f32],
+    others: &[f32],
+    width: usize,
+    f: impl Fn(&mut [f32], &[f32]) + Sync,
+) {
+    let width = width.max(1);
+    let task = TASK.div_ceil(width) * width;
+    let arch = pulp::Arch::new();
+    values
+        .par_chunks_mut(task)
+        .zip(others.par_chunks(task))
+        .for_each(|(rows, others)| {
+            arch.dispatch(|| {
+                let pairs = rows.chunks_mut(width).zip(others.chunks(width));
+                pairs.for_each(|(row, other)| f(row, other));
+            });
+        });
+}
+
 /// The numbers that `layout` describes, which must be f32 and contiguous.
+fn contiguous<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(&storage.as_slice::<f32>()?[start..end]),
+        None => candle_core::bail!("a CPU kernel wants contiguous numbers, found {layout:?}"),
+    }
+}
+
+/// The same to be written to.
 fn contiguous_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
     let CpuStorage::F32(values) = storage else {
         candle_core::bail!("a CPU kernel wants f32, found {:?}", storage_dtype(storage));
