@@ -1,22 +1,28 @@
 //! The binary `acdclip`: reads the command line, runs one command, turns its outcome into an exit code.
 //!
-//! 0: done. 1: one line on stderr says what was wanted, what was found and what to do. 2: wrong usage.
+//! 0: done. 1: one line on stderr says what was wanted, what was found and what to do. 2: wrong usage. 130: stopped by Ctrl-C.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod dataset;
+mod eval;
 mod files;
 mod import;
 mod info;
+mod metrics;
 mod model;
 mod outcome;
 mod picture;
+mod report;
 mod score;
+mod training;
+mod unsafe_malloc;
 
 use outcome::{Failure, Outcome};
 
-/// Zero-shot anomaly detection with ACD-CLIP: score pictures, look into models, import weights.
+/// Zero-shot anomaly detection with ACD-CLIP: score pictures, measure models, index data sets, import weights.
 #[derive(Parser)]
 #[command(name = "acdclip", version, max_term_width = 100)]
 struct Cli {
@@ -29,6 +35,9 @@ enum Command {
     Score(score::Args),
     Info(info::Args),
     Import(import::Args),
+    Dataset(dataset::command::Args),
+    Eval(eval::Args),
+    Train(Box<training::command::Args>),
 }
 
 fn run(command: &Command) -> Outcome {
@@ -36,6 +45,15 @@ fn run(command: &Command) -> Outcome {
         Command::Score(args) => score::run(args),
         Command::Info(args) => info::run(args),
         Command::Import(args) => import::run(args),
+        Command::Dataset(args) => dataset::command::run(args),
+        Command::Eval(args) => {
+            unsafe_malloc::keep_freed_memory();
+            eval::run(args)
+        }
+        Command::Train(args) => {
+            unsafe_malloc::keep_freed_memory();
+            training::command::run(args)
+        }
     }
 }
 
@@ -45,7 +63,10 @@ fn main() -> ExitCode {
         Ok(()) | Err(Failure::ReaderGone) => ExitCode::SUCCESS,
         Err(failure) => {
             outcome::complain(&failure);
-            ExitCode::FAILURE
+            match failure {
+                Failure::Interrupted { .. } => ExitCode::from(outcome::INTERRUPTED),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }

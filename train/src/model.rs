@@ -46,4 +46,9 @@ impl ModelArgs {
     pub(crate) fn open(&self) -> Outcome<Detector> {
         Ok(Detector::new(bundle(self.model.as_deref())?, self.device)?)
     }
+
+    /// Loads another model than the one it names, on the device that it names.
+    pub(crate) fn open_other(&self, model: &Path) -> Outcome<Detector> {
+        Ok(Detector::open(model, self.device)?)
+    }
 }

@@ -3,8 +3,11 @@
 use std::{
     fmt::Display,
     io::{ErrorKind, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
+
+/// Exit code of a command that Ctrl-C has ended: 128 and SIGINT's number, as shells count.
+pub(crate) const INTERRUPTED: u8 = 130;
 
 /// What a command returns.
 pub(crate) type Outcome<T = ()> = Result<T, Failure>;
@@ -42,6 +45,20 @@ pub(crate) enum Failure {
         /// Of how many.
         all: usize,
     },
+    /// A training cannot begin or go on.
+    #[error("{0}")]
+    Training(String),
+    /// A training was stopped by Ctrl-C, and can be gone on with.
+    #[error(
+        "stopped after step {step}; go on with `acdclip train -o {} --resume`",
+        run.display()
+    )]
+    Interrupted {
+        /// Steps that are done and kept.
+        step: u64,
+        /// The run's folder.
+        run: PathBuf,
+    },
     /// Whoever read our output has closed it.
     #[error("the output was closed")]
     ReaderGone,
@@ -55,6 +72,11 @@ impl Failure {
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         |source| Self::Io { path, source }
+    }
+
+    /// A file that can be read, but is not what it should be.
+    pub(crate) fn wrong_file(path: &Path, problem: &dyn Display) -> Self {
+        acdclip_model::Error::file(path.display(), problem.to_string()).into()
     }
 
     /// Whether nothing more can be printed.
@@ -79,6 +101,12 @@ pub(crate) fn complain(problem: &dyn Display) {
     let message = one_line(&problem.to_string());
     // Nobody is left to be told that standard error is closed.
     let _ = writeln!(std::io::stderr(), "acdclip: error: {message}");
+}
+
+/// Prints one line to standard error that costs nobody the result.
+pub(crate) fn warn(problem: &dyn Display) {
+    let message = one_line(&problem.to_string());
+    let _ = writeln!(std::io::stderr(), "acdclip: warning: {message}");
 }
 
 /// `message` with every run of white space, line ends among them, made one space.

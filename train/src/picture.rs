@@ -11,7 +11,8 @@ use std::{
 
 use acdclip_model::Frame;
 use image::{
-    DynamicImage, ImageDecoder, ImageEncoder, ImageReader, Limits, codecs::png::PngEncoder,
+    DynamicImage, ImageDecoder, ImageEncoder, ImageFormat, ImageReader, Limits,
+    codecs::png::PngEncoder,
 };
 
 use crate::outcome::{Failure, Outcome};
@@ -29,13 +30,31 @@ pub(crate) struct Picture {
 impl Picture {
     /// Reads the picture in `path`, whose content says its format, whatever its name.
     pub(crate) fn open(path: &Path) -> Outcome<Self> {
-        let reader = ImageReader::open(path)
-            .and_then(ImageReader::with_guessed_format)
-            .map_err(Failure::io(path))?;
-        decode(reader).map_err(|reason| Failure::Picture {
-            path: path.into(),
-            reason,
+        let (decoded, _) = open_any(path)?;
+        Self::new(decoded).map_err(unreadable(path))
+    }
+
+    fn new(decoded: DynamicImage) -> Result<Self, String> {
+        Ok(Self {
+            width: decoded.width(),
+            height: decoded.height(),
+            pixels: rgb8(decoded)?,
         })
+    }
+
+    /// Width and height in pixels.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        (self.width as usize, self.height as usize)
+    }
+
+    /// R, G and B of each pixel, row by row.
+    pub(crate) fn pixels(&self) -> &[u8] {
+        &self.pixels
+    }
+
+    /// Its width, height and 8-bit RGB pixels, row by row.
+    pub(crate) fn into_rgb(self) -> (usize, usize, Vec<u8>) {
+        (self.width as usize, self.height as usize, self.pixels)
     }
 
     /// The picture as the detector takes it.
@@ -45,7 +64,24 @@ impl Picture {
     }
 }
 
-fn decode<R: BufRead + Seek>(reader: ImageReader<R>) -> Result<Picture, String> {
+/// Reads the picture in `path` as it is stored, with its format: for masks, whose values are no colours.
+pub(crate) fn open_any(path: &Path) -> Outcome<(DynamicImage, Option<ImageFormat>)> {
+    let reader = ImageReader::open(path)
+        .and_then(ImageReader::with_guessed_format)
+        .map_err(Failure::io(path))?;
+    let format = reader.format();
+    let decoded = decode(reader).map_err(unreadable(path))?;
+    Ok((decoded, format))
+}
+
+fn unreadable(path: &Path) -> impl FnOnce(String) -> Failure {
+    |reason| Failure::Picture {
+        path: path.into(),
+        reason,
+    }
+}
+
+fn decode<R: BufRead + Seek>(reader: ImageReader<R>) -> Result<DynamicImage, String> {
     if reader.format().is_none() {
         return Err(
             "wanted a PNG, JPEG, BMP, TIFF, WebP or PNM picture, found none of these".into(),
@@ -67,12 +103,7 @@ fn decode<R: BufRead + Seek>(reader: ImageReader<R>) -> Result<Picture, String> 
         ));
     }
     decoder.set_limits(limits).map_err(|e| e.to_string())?;
-    let decoded = DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())?;
-    Ok(Picture {
-        width,
-        height,
-        pixels: rgb8(decoded)?,
-    })
+    DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())
 }
 
 fn rgb8(decoded: DynamicImage) -> Result<Vec<u8>, String> {
@@ -133,9 +164,8 @@ mod tests {
             .write_to(&mut file, image::ImageFormat::Png)
             .unwrap();
         file.set_position(0);
-        decode(ImageReader::new(file).with_guessed_format().unwrap())
-            .unwrap()
-            .pixels
+        let decoded = decode(ImageReader::new(file).with_guessed_format().unwrap()).unwrap();
+        Picture::new(decoded).unwrap().pixels
     }
 
     #[test]

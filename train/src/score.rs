@@ -58,7 +58,7 @@ pub(crate) struct Args {
 
 /// As the command line spells [`Domain`].
 #[derive(Clone, Copy, ValueEnum)]
-enum DomainName {
+pub(crate) enum DomainName {
     Industrial,
     Medical,
 }

@@ -1,0 +1,505 @@
+//! The run: epochs of steps, what is written after each, and how it stops early without losing anything.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use candle_core::Device;
+
+use super::{
+    average::{Average, put_back},
+    checkpoint::{Checkpoints, State, write_tensors},
+    loader::{Batch, Loader, pool},
+    log::Table,
+    loss::{Loss, Parts},
+    network::Network,
+    optimizer::{self, Adam, Gradients},
+    progress::{Progress, named},
+    recipe::{AugmentPart, Chosen, Recipe},
+    samples::{Samples, draw},
+    schedule::{self, Place},
+    tensorboard::Events,
+};
+use crate::outcome::{Failure, Outcome};
+
+/// The model that a run ends with.
+pub(crate) const BUNDLE: &str = "bundle.safetensors";
+
+/// The recipe as it was run.
+pub(crate) const CONFIG: &str = "config.toml";
+
+const ADAPTERS: &str = "adapters";
+
+/// How many files a message names.
+const NAMED: usize = 16;
+
+/// A training under way.
+pub(crate) struct Trainer {
+    recipe: Recipe,
+    run: PathBuf,
+    network: Network,
+    adam: Adam,
+    average: Option<Average>,
+    state: State,
+    training: Arc<Loader>,
+    validation: Option<Arc<Loader>>,
+    checkpoints: Checkpoints,
+    steps: Table,
+    epochs: Table,
+    events: Events,
+    progress: Progress,
+    stop: Arc<AtomicBool>,
+    warned: std::collections::BTreeSet<String>,
+}
+
+/// One step's outcome.
+struct Step {
+    parts: Parts,
+    images: usize,
+}
+
+impl Trainer {
+    /// Prepares the run in `run`, from its newest checkpoint if it has one. `stop` says when to stop early.
+    pub(crate) fn new(
+        recipe: Recipe,
+        run: &Path,
+        device: &Device,
+        stop: Arc<AtomicBool>,
+    ) -> Outcome<Self> {
+        recipe.check()?;
+        let samples = Samples::read(&recipe)?;
+        let network = Network::new(&recipe, device)?;
+        network.check_classes(&samples.training)?;
+        network.check_classes(&samples.validation)?;
+        let checkpoints = Checkpoints::of(run, recipe.output.keep_checkpoints)?;
+        let mut warnings = samples.warnings;
+        let mut average = Average::new(recipe.optimizer.average);
+        let restored =
+            checkpoints.restore(&network.parameters(), average.as_mut(), &mut warnings)?;
+        let (state, adam) = restored.unwrap_or_default();
+        let pool = pool(&recipe.loader)?;
+        let loader = |samples, augment| {
+            let (seed, config) = (recipe.seed, network.config());
+            Loader::new(
+                samples,
+                augment,
+                &recipe.loader,
+                seed,
+                config,
+                Arc::clone(&pool),
+            )
+            .map(Arc::new)
+        };
+        let training = loader(samples.training, recipe.augment.clone())?;
+        let validation = match samples.validation.is_empty() {
+            true => None,
+            false => Some(loader(samples.validation, AugmentPart::none())?),
+        };
+        let batches = batches_an_epoch(&training, &recipe);
+        let done = state.epoch * batches + state.batch;
+        let total = recipe.schedule.epochs * batches;
+        let progress = Progress::new(total as u64, done as u64, recipe.schedule.epochs);
+        let trainer = Self {
+            steps: Table::open(&run.join("log.csv"), &step_columns(), state.step)?,
+            epochs: Table::open(
+                &run.join("epochs.csv"),
+                &epoch_columns(),
+                state.epoch as u64,
+            )?,
+            events: Events::create(&run.join("events"), state.step)?,
+            run: run.into(),
+            network,
+            adam,
+            average,
+            state,
+            training,
+            validation,
+            checkpoints,
+            progress,
+            stop,
+            warned: Default::default(),
+            recipe,
+        };
+        trainer.introduce();
+        for warning in warnings {
+            trainer
+                .progress
+                .say(&format!("acdclip: warning: {warning}"));
+        }
+        Ok(trainer)
+    }
+
+    fn introduce(&self) {
+        let apart = self.validation.as_ref().map_or(0, |v| v.samples().len());
+        self.progress.say(&format!(
+            "{} images to train on, {apart} kept apart; {} parameters; input {} px",
+            self.training.samples().len(),
+            self.network.parameter_count(),
+            self.training.side(),
+        ));
+        if self.state.step > 0 {
+            self.progress.say(&format!(
+                "going on after step {}, in epoch {}",
+                self.state.step,
+                self.state.epoch + 1
+            ));
+        }
+    }
+
+    /// Runs to the end and writes the bundle; returns its hash.
+    pub(crate) fn run(mut self) -> Outcome<String> {
+        while self.state.epoch < self.recipe.schedule.epochs {
+            self.epoch()?;
+        }
+        self.progress.finish();
+        let path = self.run.join(BUNDLE);
+        if self.recipe.output.bundle == Chosen::Best && path.is_file() {
+            return Ok(acdclip_model::Bundle::open(&path)?.hash());
+        }
+        self.averaged(|this| this.write_bundle(&path))
+    }
+
+    fn write_bundle(&self, path: &Path) -> Outcome<String> {
+        self.network
+            .write(path, &self.recipe, self.training.samples())
+    }
+
+    /// Calls `work` while the parameters are their averages, where there are such.
+    fn averaged<T>(&mut self, work: impl FnOnce(&mut Self) -> Outcome<T>) -> Outcome<T> {
+        let Some(average) = &self.average else {
+            return work(self);
+        };
+        let parameters = self.network.parameters();
+        let before = average
+            .exchange(&parameters)
+            .map_err(acdclip_model::Error::from)?;
+        let done = work(self);
+        put_back(&parameters, &before).map_err(acdclip_model::Error::from)?;
+        done
+    }
+
+    /// What is left of an epoch, and what is written after it.
+    fn epoch(&mut self) -> Outcome {
+        let epoch = self.state.epoch;
+        let schedule = self.recipe.schedule.clone();
+        let order = draw(self.training.samples(), &self.recipe, epoch);
+        let batches = order.len().div_ceil(schedule.batch_size);
+        let mut feed = self
+            .training
+            .start(epoch, order, schedule.batch_size, self.state.batch)?;
+        self.progress.pause();
+        while self.state.batch < batches {
+            let count = schedule.accumulate.min(batches - self.state.batch);
+            let step = self.step(&mut feed, count)?;
+            self.state.batch += count;
+            self.state.step += 1;
+            self.state.sums.add(&step.parts, step.images as f64);
+            self.state.images += step.images as u64;
+            if self.stop.load(Ordering::Relaxed) && self.state.batch < batches {
+                self.stopped()?;
+            }
+        }
+        drop(feed);
+        self.end_epoch()?;
+        match self.stop.load(Ordering::Relaxed) {
+            true if self.state.epoch < schedule.epochs => self.stopped(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes a checkpoint and ends the run, to be gone on with later.
+    fn stopped(&mut self) -> Outcome {
+        self.checkpoint()?;
+        self.progress.finish();
+        Err(Failure::Interrupted {
+            step: self.state.step,
+            run: self.run.clone(),
+        })
+    }
+
+    fn checkpoint(&self) -> Outcome {
+        let parameters = self.network.parameters();
+        self.checkpoints
+            .write(&self.state, &parameters, &self.adam, self.average.as_ref())?;
+        Ok(())
+    }
+
+    /// One step of the optimizer, from the gradients of `count` batches.
+    fn step(
+        &mut self,
+        feed: &mut impl Iterator<Item = Outcome<Batch>>,
+        count: usize,
+    ) -> Outcome<Step> {
+        let parameters = self.network.parameters();
+        let mut gradients = Gradients::new();
+        let mut sums = Parts::default();
+        let mut images = 0;
+        let mut seen = Vec::new();
+        for _ in 0..count {
+            let batch = feed
+                .next()
+                .unwrap_or_else(|| Err(Failure::Training("the loading thread is gone".into())))?;
+            self.warn(&batch.warnings);
+            if batch.labels.is_empty() {
+                continue;
+            }
+            let (parts, own) = self.pass(&batch)?;
+            optimizer::accumulate(&mut gradients, own, 1.0 / count as f64)
+                .map_err(acdclip_model::Error::from)?;
+            sums.add(&parts, batch.labels.len() as f64);
+            images += batch.labels.len();
+            seen.extend(batch.samples);
+        }
+        let parts = sums.over(images.max(1) as f64);
+        let norm = self.update(&parameters, gradients, &seen)?;
+        self.record(&Step { parts, images }, norm)?;
+        Ok(Step { parts, images })
+    }
+
+    /// Loss and gradients of a batch. An error that names its files if the loss is not a number.
+    fn pass(&self, batch: &Batch) -> Outcome<(Parts, Gradients)> {
+        let loss = self
+            .network
+            .loss(&self.recipe, batch, self.training.samples())?;
+        let parts = numbers(&loss)?;
+        if !parts.is_finite() {
+            return Err(self.not_finite("loss", &named(&parts), &batch.samples));
+        }
+        let store = loss.total.backward().map_err(acdclip_model::Error::from)?;
+        let gradients = optimizer::gradients(&store, &self.network.parameters());
+        Ok((parts, gradients))
+    }
+
+    /// Clips and takes the step; returns the gradients' norm before.
+    fn update(
+        &mut self,
+        parameters: &std::collections::BTreeMap<String, candle_core::Var>,
+        mut gradients: Gradients,
+        seen: &[usize],
+    ) -> Outcome<f64> {
+        let recipe = &self.recipe.optimizer;
+        let compute = acdclip_model::Error::from;
+        let norm = optimizer::norm(gradients.values()).map_err(compute)?;
+        if !norm.is_finite() {
+            return Err(self.not_finite("gradient", &format!("norm {norm}"), seen));
+        }
+        if gradients.is_empty() {
+            return Ok(norm);
+        }
+        optimizer::clip_blend(&mut gradients, recipe.clip_blend).map_err(compute)?;
+        optimizer::clip_all(&mut gradients, norm, recipe.clip_all).map_err(compute)?;
+        let factor = schedule::factor(recipe, self.place());
+        self.adam
+            .step(recipe, factor, parameters, &gradients)
+            .map_err(compute)?;
+        if let Some(average) = &mut self.average {
+            average
+                .update(self.adam.steps(), parameters)
+                .map_err(compute)?;
+        }
+        Ok(norm)
+    }
+
+    /// The step that is to be taken next.
+    fn place(&self) -> Place {
+        let schedule = &self.recipe.schedule;
+        let batches = batches_an_epoch(&self.training, &self.recipe);
+        let an_epoch = batches.div_ceil(schedule.accumulate);
+        Place {
+            epoch: self.state.epoch,
+            step: self.state.step,
+            steps: (schedule.epochs * an_epoch) as u64,
+        }
+    }
+
+    fn not_finite(&self, what: &str, found: &str, samples: &[usize]) -> Failure {
+        let samples = samples.iter().map(|i| &self.training.samples()[*i]);
+        let mut files: Vec<_> = samples.map(|s| s.image.display().to_string()).collect();
+        let more = files.len().saturating_sub(NAMED);
+        files.truncate(NAMED);
+        if more > 0 {
+            files.push(format!("and {more} more"));
+        }
+        Failure::Training(format!(
+            "step {}: the {what} is not finite ({found}); the batch was {}; the last checkpoint is kept: lower the rates or set optimizer.clip_all, and go on from it with --resume",
+            self.state.step + 1,
+            files.join(", ")
+        ))
+    }
+
+    fn warn(&mut self, warnings: &[String]) {
+        for warning in warnings {
+            if self.warned.insert(warning.clone()) {
+                self.progress.say(&format!("acdclip: warning: {warning}"));
+            }
+        }
+    }
+
+    /// Writes down a step that was just taken.
+    fn record(&mut self, step: &Step, norm: f64) -> Outcome {
+        let (epoch, number) = (self.state.epoch, self.state.step + 1);
+        let speed = self.progress.step(epoch, step.images, &step.parts);
+        let recipe = &self.recipe.optimizer;
+        let factor = schedule::factor(recipe, self.place());
+        let rates = [recipe.image_rate * factor, recipe.text_rate * factor];
+        let mut cells = vec![(epoch + 1).to_string(), step.images.to_string()];
+        cells.extend(step.parts.0.iter().map(f64::to_string));
+        cells.extend([norm, rates[0], rates[1]].iter().map(f64::to_string));
+        cells.push(format!("{speed:.3}"));
+        self.steps.row(number, &cells)?;
+        let mut scalars = tagged(TRAINING_TAGS, &step.parts);
+        scalars.extend([
+            ("gradient/norm", norm),
+            ("rate/image", rates[0]),
+            ("rate/text", rates[1]),
+            ("images_per_second", speed),
+        ]);
+        self.events.scalars(number, &scalars)
+    }
+
+    /// Measures, writes adapters and checkpoint, and goes on to the next epoch.
+    fn end_epoch(&mut self) -> Outcome {
+        let done = self.state.epoch + 1;
+        let mean = self.state.sums.over(self.state.images.max(1) as f64);
+        let measured = self.averaged(|this| this.keep(done))?;
+        let mut cells: Vec<_> = mean.0.iter().map(f64::to_string).collect();
+        let mut line = format!(
+            "epoch {done}/{}: {}",
+            self.recipe.schedule.epochs,
+            named(&mean)
+        );
+        self.events
+            .scalars(self.state.step, &tagged(EPOCH_TAGS, &mean))?;
+        match &measured {
+            Some(parts) => {
+                cells.extend(parts.0.iter().map(f64::to_string));
+                line.push_str(&format!("; validation {}", named(parts)));
+                self.events
+                    .scalars(self.state.step, &tagged(VALIDATION_TAGS, parts))?;
+            }
+            None => cells.extend(std::iter::repeat_n(String::new(), Parts::NAMES.len())),
+        }
+        self.progress.say(&line);
+        self.state.epoch = done;
+        self.state.batch = 0;
+        self.state.sums = Parts::default();
+        self.state.images = 0;
+        self.epochs.row(done as u64, &cells)?;
+        self.checkpoint()
+    }
+
+    /// The validation loss after `epoch`, and what is written of it: adapters, and the bundle if that is the best epoch's.
+    fn keep(&mut self, epoch: usize) -> Outcome<Option<Parts>> {
+        let measured = self.validate()?;
+        self.write_adapters(epoch)?;
+        if let Some(parts) = measured
+            && self
+                .state
+                .best
+                .is_none_or(|(_, least)| parts.total() < least)
+        {
+            self.state.best = Some((epoch, parts.total()));
+            if self.recipe.output.bundle == Chosen::Best {
+                self.write_bundle(&self.run.join(BUNDLE))?;
+            }
+        }
+        Ok(measured)
+    }
+
+    fn write_adapters(&self, epoch: usize) -> Outcome {
+        let folder = self.run.join(ADAPTERS);
+        std::fs::create_dir_all(&folder).map_err(Failure::io(&folder))?;
+        let samples = self.training.samples();
+        let keep_text = self.recipe.output.keep_text_tower;
+        let tensors = self.network.adapters(samples, keep_text)?;
+        let path = folder.join(format!("epoch-{epoch:03}.safetensors"));
+        let metadata = [("epoch".to_owned(), epoch.to_string())].into();
+        write_tensors(&path, &tensors, metadata)
+    }
+
+    /// The mean loss over what is kept apart.
+    fn validate(&mut self) -> Outcome<Option<Parts>> {
+        let Some(loader) = self.validation.clone() else {
+            return Ok(None);
+        };
+        let order = (0..loader.samples().len()).collect();
+        let (mut sums, mut images) = (Parts::default(), 0);
+        let feed = loader.start(0, order, self.recipe.schedule.batch_size, 0)?;
+        for batch in feed {
+            let batch = batch?;
+            self.warn(&batch.warnings);
+            if batch.labels.is_empty() {
+                continue;
+            }
+            let loss = self.network.loss(&self.recipe, &batch, loader.samples())?;
+            sums.add(&numbers(&loss)?, batch.labels.len() as f64);
+            images += batch.labels.len();
+        }
+        Ok(Some(sums.over(images.max(1) as f64)))
+    }
+}
+
+fn numbers(loss: &Loss) -> Outcome<Parts> {
+    Ok(loss.parts().map_err(acdclip_model::Error::from)?)
+}
+
+fn batches_an_epoch(loader: &Loader, recipe: &Recipe) -> usize {
+    let images = match recipe.schedule.images_per_epoch {
+        0 => loader.samples().len(),
+        count => count,
+    };
+    images.div_ceil(recipe.schedule.batch_size)
+}
+
+const TRAINING_TAGS: [&str; 5] = [
+    "loss/total",
+    "loss/focal",
+    "loss/dice_normal",
+    "loss/dice_abnormal",
+    "loss/class",
+];
+
+const EPOCH_TAGS: [&str; 5] = [
+    "epoch/total",
+    "epoch/focal",
+    "epoch/dice_normal",
+    "epoch/dice_abnormal",
+    "epoch/class",
+];
+
+const VALIDATION_TAGS: [&str; 5] = [
+    "validation/total",
+    "validation/focal",
+    "validation/dice_normal",
+    "validation/dice_abnormal",
+    "validation/class",
+];
+
+fn tagged(tags: [&'static str; 5], parts: &Parts) -> Vec<(&'static str, f64)> {
+    tags.into_iter().zip(parts.0).collect()
+}
+
+fn step_columns() -> Vec<&'static str> {
+    let after = [
+        "gradient_norm",
+        "image_rate",
+        "text_rate",
+        "images_per_second",
+    ];
+    [&["step", "epoch", "images"], &Parts::NAMES[..], &after].concat()
+}
+
+fn epoch_columns() -> Vec<&'static str> {
+    let validation = [
+        "validation_loss",
+        "validation_focal",
+        "validation_dice_normal",
+        "validation_dice_abnormal",
+        "validation_class",
+    ];
+    [&["epoch"], &Parts::NAMES[..], &validation].concat()
+}

@@ -1,0 +1,569 @@
+//! `acdclip train` on a network and pictures so small that a run takes a second: what it leaves, that it repeats itself, that it can be
+//! stopped and gone on with, and what it makes of odd sets.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
+    time::{Duration, Instant},
+};
+
+use acdclip_model::{Bundle, Config, schema};
+use candle_core::{Device, Tensor};
+use common::{Ran, acdclip, run};
+
+const CONFIG: &str = r#"{"groups": 2, "lora_rank": 4, "conv_lora_rank": 2, "mlp_hidden": 16, "gate_hidden": 8,
+    "vision": {"width": 16, "layers": 4, "heads": 2, "patch_size": 7, "image_size": 28},
+    "text": {"width": 8, "layers": 2, "heads": 2}}"#;
+
+/// Numbers that look random, the same for the same name.
+fn numbers(name: &str, count: usize) -> Vec<f32> {
+    let mut state = name
+        .bytes()
+        .fold(99u64, |h, b| h.wrapping_mul(131).wrapping_add(b.into()));
+    let mut next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    (0..count).map(|_| 0.4 * next()).collect()
+}
+
+/// A folder with towers, a set of twelve pictures and a recipe for both.
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let place = Self {
+            folder: tempfile::tempdir().unwrap(),
+        };
+        fs::write(place.path("config.json"), CONFIG).unwrap();
+        let config = Config::from_json(CONFIG).unwrap();
+        let specs = [schema::vision_tower(&config), schema::text_tower(&config)].concat();
+        let tensors: HashMap<String, Tensor> = specs
+            .into_iter()
+            .map(|(name, shape)| {
+                let values = numbers(&name, shape.iter().product());
+                let tensor = Tensor::from_vec(values, shape, &Device::Cpu).unwrap();
+                (name, tensor)
+            })
+            .collect();
+        candle_core::safetensors::save(&tensors, place.path("base.safetensors")).unwrap();
+        place.set("set", 12, (40, 30));
+        place.recipe("");
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A set of pictures: every other one with a bright spot, and a mask of it.
+    fn set(&self, name: &str, count: usize, (width, height): (u32, u32)) {
+        let folder = self.path(name);
+        fs::create_dir(&folder).unwrap();
+        let mut lines = String::new();
+        for i in 0..count {
+            let is_abnormal = i % 2 == 1;
+            let spot = |x: u32, y: u32| {
+                let (dx, dy) = (x * 4 / width, y * 4 / height);
+                is_abnormal && (dx, dy) == (i as u32 % 4, 2)
+            };
+            let picture = image::RgbImage::from_fn(width, height, |x, y| {
+                let texture = ((x * 5 + y * 3 + i as u32 * 11) % 60) as u8;
+                image::Rgb(if spot(x, y) {
+                    [250, 240, texture]
+                } else {
+                    [60 + texture; 3]
+                })
+            });
+            picture.save(folder.join(format!("{i}.png"))).unwrap();
+            let mask = image::GrayImage::from_fn(width, height, |x, y| {
+                image::Luma([if spot(x, y) { 255 } else { 0 }])
+            });
+            mask.save(folder.join(format!("{i}_mask.png"))).unwrap();
+            let mask = if is_abnormal {
+                format!("{i}_mask.png")
+            } else {
+                String::new()
+            };
+            lines += &format!(
+                "{{\"image_path\": \"{i}.png\", \"label\": {}, \"class_name\": \"{}\", \"mask_path\": \"{mask}\"}}\n",
+                u8::from(is_abnormal),
+                ["metal_plate", "rail"][i / 2 % 2]
+            );
+        }
+        fs::write(folder.join("meta.jsonl"), lines).unwrap();
+    }
+
+    /// Writes `recipe.toml`: these towers and this set, six steps an epoch, and what `more` says.
+    fn recipe(&self, more: &str) {
+        self.recipe_of("set", more);
+    }
+
+    fn recipe_of(&self, set: &str, more: &str) {
+        let schedule = if more.contains("[schedule]") {
+            ""
+        } else {
+            "[schedule]\nepochs = 2\nbatch_size = 2\n"
+        };
+        let text = format!(
+            "seed = 5\n{more}\n{schedule}[model]\nbase = \"base.safetensors\"\nconfig = \"config.json\"\n[[data]]\npath = \"{set}\"\n"
+        );
+        fs::write(self.path("recipe.toml"), text).unwrap();
+    }
+
+    fn arguments(&self, output: &str, more: &[&str]) -> Vec<String> {
+        let path = |name| self.path(name).display().to_string();
+        let mut arguments = vec![
+            "train".into(),
+            "--config".into(),
+            path("recipe.toml"),
+            "--device".into(),
+            "cpu".into(),
+            "-o".into(),
+            path(output),
+        ];
+        arguments.extend(more.iter().map(|s| (*s).to_owned()));
+        arguments
+    }
+
+    fn train(&self, output: &str) -> Ran {
+        run(self.arguments(output, &[]))
+    }
+
+    fn trained(&self, output: &str) -> Ran {
+        let ran = self.train(output);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        ran
+    }
+
+    fn resume(&self, output: &str) -> Ran {
+        let output = self.path(output).display().to_string();
+        run(["train", "--device", "cpu", "-o", &output, "--resume"])
+    }
+
+    /// Starts a run and waits until it has taken so many steps.
+    fn start(&self, output: &str, steps: usize) -> Child {
+        let mut child = acdclip()
+            .args(self.arguments(output, &[]))
+            .stderr(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let since = Instant::now();
+        while rows(&self.path(output).join("log.csv")).len() < steps {
+            assert_eq!(child.try_wait().unwrap(), None, "ended by itself");
+            assert!(
+                since.elapsed() < Duration::from_secs(300),
+                "no step was taken"
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        child
+    }
+
+    fn bytes(&self, path: &str) -> Vec<u8> {
+        fs::read(self.path(path)).unwrap()
+    }
+}
+
+/// Cells of a table without its header; none where there is no table.
+fn rows(path: &Path) -> Vec<Vec<String>> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.lines()
+        .skip(1)
+        .map(|row| row.split(',').map(str::to_owned).collect())
+        .collect()
+}
+
+/// The table without its last column, which is a time.
+fn untimed(path: &Path) -> Vec<Vec<String>> {
+    let mut rows = rows(path);
+    for row in &mut rows {
+        row.pop();
+    }
+    rows
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+fn numbers_of(row: &[String]) -> Vec<f64> {
+    row.iter().map(|cell| cell.parse().unwrap()).collect()
+}
+
+#[test]
+fn a_run_learns_and_leaves_a_bundle_and_its_tables() {
+    let place = Place::new();
+    place.recipe("[schedule]\nepochs = 6\nbatch_size = 4\n[validation]\nfraction = 0.3");
+    let ran = place.trained("run");
+    assert!(ran.out.contains("bundle.safetensors: model "), "{ran:?}");
+    let run_folder = place.path("run");
+    assert_eq!(
+        files(&run_folder),
+        [
+            "adapters",
+            "bundle.safetensors",
+            "checkpoints",
+            "config.toml",
+            "epochs.csv",
+            "events",
+            "log.csv"
+        ]
+    );
+    assert_eq!(files(&run_folder.join("adapters")).len(), 6);
+    assert_eq!(files(&run_folder.join("checkpoints")).len(), 2);
+    let epochs = rows(&run_folder.join("epochs.csv"));
+    assert_eq!(epochs.len(), 6);
+    let (first, last) = (numbers_of(&epochs[0]), numbers_of(&epochs[5]));
+    assert!(last[1] < first[1], "the loss falls: {first:?} {last:?}");
+    assert!(
+        last[6] < first[6],
+        "on what was kept apart too: {first:?} {last:?}"
+    );
+    let bundle = Bundle::open(&run_folder.join("bundle.safetensors")).unwrap();
+    assert_eq!(bundle.classes(), ["metal_plate", "rail"]);
+    assert!(bundle.has_text_tower());
+    bundle.verify().unwrap();
+    let model = run_folder.join("bundle.safetensors");
+    let picture = place.path("set/1.png");
+    let scored = run([
+        "score".as_ref(),
+        "--model".as_ref(),
+        model.as_os_str(),
+        "--class".as_ref(),
+        "rail".as_ref(),
+        picture.as_os_str(),
+    ]);
+    assert_eq!(scored.code, Some(0), "{scored:?}");
+}
+
+#[test]
+fn adapters_of_an_epoch_make_the_bundle_that_the_run_made() {
+    let place = Place::new();
+    place.trained("run");
+    let [base, config, adapter, made] = [
+        "base.safetensors",
+        "config.json",
+        "run/adapters/epoch-002.safetensors",
+        "made.safetensors",
+    ]
+    .map(|name| place.path(name).display().to_string());
+    let ran = run([
+        "import",
+        "--base",
+        &base,
+        "--config",
+        &config,
+        "--adapter",
+        &adapter,
+        "-o",
+        &made,
+    ]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let hash = |name| Bundle::open(&place.path(name)).unwrap().hash();
+    assert_eq!(hash("made.safetensors"), hash("run/bundle.safetensors"));
+}
+
+#[test]
+fn a_run_repeats_itself_bit_for_bit_and_another_seed_does_not() {
+    let place = Place::new();
+    place.trained("a");
+    place.recipe("[loader]\nworkers = 3\nprefetch = 1");
+    place.trained("b");
+    assert_eq!(
+        untimed(&place.path("a/log.csv")),
+        untimed(&place.path("b/log.csv"))
+    );
+    for file in [
+        "bundle.safetensors",
+        "adapters/epoch-001.safetensors",
+        "checkpoints/step-000000012.safetensors",
+    ] {
+        let same = place.bytes(&format!("a/{file}")) == place.bytes(&format!("b/{file}"));
+        assert!(same, "{file}");
+    }
+    let other = run(place.arguments("c", &["--seed", "6"]));
+    assert_eq!(other.code, Some(0), "{other:?}");
+    assert!(place.bytes("a/bundle.safetensors") != place.bytes("c/bundle.safetensors"));
+}
+
+const LONG: &str = "[schedule]\nepochs = 12\nbatch_size = 2\n[validation]\nfraction = 0.2\n[output]\nbundle = \"best\"\n[optimizer]\nschedule = \"cosine\"\naverage = 0.9";
+
+/// The run in `stopped` ended as the one in `whole` did.
+fn assert_same_run(place: &Place, whole: &str, stopped: &str) {
+    for table in ["log.csv", "epochs.csv"] {
+        let read = |run: &str| untimed(&place.path(run).join(table));
+        assert_eq!(read(whole), read(stopped), "{table}");
+    }
+    for folder in ["adapters", "checkpoints"] {
+        let names = |run: &str| files(&place.path(run).join(folder));
+        assert_eq!(names(whole), names(stopped));
+        for name in names(whole) {
+            let read = |run: &str| place.bytes(&format!("{run}/{folder}/{name}"));
+            assert!(read(whole) == read(stopped), "{folder}/{name}");
+        }
+    }
+    let bundle = |run: &str| place.bytes(&format!("{run}/bundle.safetensors"));
+    assert!(bundle(whole) == bundle(stopped));
+}
+
+#[cfg(unix)]
+fn signal(child: &Child, name: &str) {
+    let status = std::process::Command::new("kill")
+        .args([format!("-{name}"), child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+#[test]
+#[cfg(unix)]
+fn stopped_by_ctrl_c_and_gone_on_with_a_run_ends_as_if_it_had_not_been() {
+    let place = Place::new();
+    place.recipe(LONG);
+    place.trained("whole");
+    let mut child = place.start("stopped", 17);
+    signal(&child, "INT");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let again = place.train("stopped");
+    assert!(again.complaint().contains("--resume"), "{again:?}");
+    let resumed = place.resume("stopped");
+    assert_eq!(resumed.code, Some(0), "{resumed:?}");
+    assert!(resumed.err.contains("going on after step "), "{resumed:?}");
+    assert_same_run(&place, "whole", "stopped");
+}
+
+#[test]
+#[cfg(unix)]
+fn killed_outright_a_run_goes_on_from_its_last_checkpoint() {
+    let place = Place::new();
+    place.recipe(LONG);
+    place.trained("whole");
+    let mut child = place.start("killed", 20);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // What a process that dies while it writes leaves behind.
+    let half = place.path("killed/checkpoints/step-000099999.safetensors");
+    fs::write(&half, b"half a checkp").unwrap();
+    let resumed = place.resume("killed");
+    assert_eq!(resumed.code, Some(0), "{resumed:?}");
+    assert!(
+        resumed.err.contains("step-000099999"),
+        "it says so: {resumed:?}"
+    );
+    assert_same_run(&place, "whole", "killed");
+}
+
+#[test]
+fn a_finished_run_can_be_made_longer() {
+    let place = Place::new();
+    place.trained("short");
+    let output = place.path("short").display().to_string();
+    let longer = run([
+        "train", "--device", "cpu", "-o", &output, "--resume", "--epochs", "3",
+    ]);
+    assert_eq!(longer.code, Some(0), "{longer:?}");
+    place.recipe("[schedule]\nepochs = 3\nbatch_size = 2");
+    place.trained("long");
+    assert_same_run(&place, "long", "short");
+}
+
+#[test]
+fn accumulated_batches_step_as_one_large_batch() {
+    let place = Place::new();
+    place.recipe("[schedule]\nepochs = 1\nbatch_size = 4");
+    place.trained("large");
+    place.recipe("[schedule]\nepochs = 1\nbatch_size = 2\naccumulate = 2");
+    place.trained("small");
+    let read = |run: &str| untimed(&place.path(run).join("log.csv"));
+    let (large, small) = (read("large"), read("small"));
+    assert_eq!((large.len(), small.len()), (3, 3));
+    for (large, small) in large.iter().zip(&small) {
+        for (a, b) in numbers_of(large).iter().zip(numbers_of(small)) {
+            assert!(
+                (a - b).abs() < 1e-4 * a.abs().max(1.0),
+                "{large:?} {small:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_switch_of_the_network_trains() {
+    let place = Place::new();
+    for (i, network) in [
+        "form = \"paper\"\ninput_size = 42",
+        "adapter = \"lora\"\nfusion = \"static\"",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let more = format!(
+            "[model.network]\n{network}\n[schedule]\nepochs = 1\nbatch_size = 4\n[text]\nobject_agnostic = true\n[augment.crop]\nprobability = 0.7\n[optimizer]\nclip_all = 1.0\nwarmup_steps = 2"
+        );
+        place.recipe(&more);
+        place.trained(&i.to_string());
+        let bundle = Bundle::open(&place.path(&format!("{i}/bundle.safetensors"))).unwrap();
+        assert_eq!(bundle.classes(), ["object"]);
+    }
+}
+
+#[test]
+fn a_text_tower_can_be_trained_from_nothing_and_left_out_of_the_bundle() {
+    let place = Place::new();
+    let config: serde_json::Value = serde_json::from_str(CONFIG).unwrap();
+    let mut without = config.clone();
+    without.as_object_mut().unwrap().remove("text");
+    without["text_width"] = 8.into();
+    fs::write(place.path("config.json"), without.to_string()).unwrap();
+    let refused = place.train("refused");
+    assert!(refused.complaint().contains("text tower"), "{refused:?}");
+    let more = "[output]\nkeep_text_tower = false\n[text]\nbake = [\"object\", \"rail\"]\n[model.network.text]\nwidth = 8\nlayers = 2\nheads = 2\n";
+    place.recipe(more);
+    let recipe = fs::read_to_string(place.path("recipe.toml")).unwrap();
+    let recipe = recipe.replace("[model]\n", "[model]\ntrain_text_tower = true\n");
+    fs::write(place.path("recipe.toml"), recipe).unwrap();
+    place.trained("run");
+    let bundle = Bundle::open(&place.path("run/bundle.safetensors")).unwrap();
+    assert!(!bundle.has_text_tower());
+    assert_eq!(bundle.classes(), ["object", "rail"]);
+    // And such a bundle can be trained on: its text features stay as they are.
+    fs::write(
+        place.path("recipe.toml"),
+        "[model]\nbase = \"run/bundle.safetensors\"\nadapters = \"base\"\n[text]\nobject_agnostic = true\n[schedule]\nepochs = 1\n[[data]]\npath = \"set\"\n",
+    )
+    .unwrap();
+    place.trained("more");
+    let more = Bundle::open(&place.path("more/bundle.safetensors")).unwrap();
+    let features = |bundle: &Bundle| {
+        let bank = bundle.text_bank().unwrap();
+        bank.get("object")
+            .unwrap()
+            .flatten_all()
+            .unwrap()
+            .to_vec1::<f32>()
+            .unwrap()
+    };
+    assert_eq!(features(&bundle), features(&more));
+    assert_ne!(bundle.hash(), more.hash());
+}
+
+#[test]
+fn a_corrupt_picture_is_named_or_left_out() {
+    let place = Place::new();
+    let jpeg = place.path("set/3.png");
+    let mut bytes = Vec::new();
+    let picture = image::open(&jpeg).unwrap();
+    picture
+        .write_to(
+            &mut std::io::Cursor::new(&mut bytes),
+            image::ImageFormat::Jpeg,
+        )
+        .unwrap();
+    fs::write(&jpeg, &bytes[..bytes.len() / 3]).unwrap();
+    let ran = place.train("strict");
+    assert_eq!(ran.code, Some(1));
+    let complaint = ran.err.lines().last().unwrap();
+    assert!(complaint.contains("3.png"), "{complaint}");
+    place.recipe("[loader]\non_bad_image = \"skip\"");
+    let ran = place.trained("lax");
+    let warned = ran.err.matches("3.png").count();
+    assert_eq!(warned, 1, "once, not every epoch: {ran:?}");
+}
+
+#[test]
+fn a_missing_mask_is_named_or_left_out() {
+    let place = Place::new();
+    fs::remove_file(place.path("set/5_mask.png")).unwrap();
+    let ran = place.train("strict");
+    assert!(ran.complaint().contains("5_mask.png"), "{ran:?}");
+    assert!(!place.path("strict/checkpoints").exists());
+    place.recipe("[loader]\non_bad_image = \"skip\"");
+    let ran = place.trained("lax");
+    assert!(ran.err.contains("11 images to train on"), "{ran:?}");
+}
+
+#[test]
+fn sets_of_one_label_one_image_and_very_wide_images_train() {
+    let place = Place::new();
+    place.set("one", 1, (40, 30));
+    place.set("wide", 2, (8192, 64));
+    place.set("normal", 4, (40, 30));
+    let lines = fs::read_to_string(place.path("normal/meta.jsonl")).unwrap();
+    let normal: String = lines
+        .lines()
+        .filter(|line| line.contains("\"label\": 0"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    fs::write(place.path("normal/meta.jsonl"), normal).unwrap();
+    for set in ["one", "wide", "normal"] {
+        place.recipe_of(set, "");
+        place.trained(&format!("run-{set}"));
+    }
+}
+
+#[test]
+fn a_loss_that_is_not_finite_stops_the_run_and_names_the_batch() {
+    let place = Place::new();
+    place.trained("run");
+    let kept = place.path("run/config.toml");
+    let recipe = fs::read_to_string(&kept).unwrap();
+    let recipe = recipe
+        .replace("image_rate = 0.001", "image_rate = 1000.0")
+        .replace("weight_decay = 0.0", "weight_decay = 1000000.0")
+        .replace("epochs = 2", "epochs = 9");
+    fs::write(&kept, recipe).unwrap();
+    let ran = place.resume("run");
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    let complaint = ran.err.lines().last().unwrap();
+    assert!(complaint.contains("not finite"), "{complaint}");
+    assert!(complaint.matches(".png").count() == 2, "{complaint}");
+    assert!(
+        place
+            .path("run/checkpoints/step-000000012.safetensors")
+            .exists()
+    );
+}
+
+#[test]
+fn what_cannot_be_is_said_in_one_line() {
+    let place = Place::new();
+    let complaint = |ran: Ran| ran.complaint().to_owned();
+    let nothing = place.path("nothing").display().to_string();
+    let base = place.path("base.safetensors").display().to_string();
+    let set = place.path("set").display().to_string();
+    assert!(complaint(place.resume("nothing")).contains("config.toml"));
+    let said = complaint(run(["train", "-o", &nothing]));
+    assert!(said.contains("--base"), "{said}");
+    let said = complaint(run(["train", "-o", &nothing, "--base", &base]));
+    assert!(said.contains("--data"), "{said}");
+    let said = complaint(run([
+        "train", "-o", &nothing, "--base", &base, "--data", &set,
+    ]));
+    assert!(said.contains("model.config"), "{said}");
+    place.recipe("[optimizer]\nlearning_rate = 3");
+    let said = complaint(place.train("nothing"));
+    assert!(
+        said.contains("learning_rate") && said.contains("recipe.toml"),
+        "{said}"
+    );
+    place.recipe("[model.network]\ngroups = 3");
+    let said = complaint(place.train("nothing"));
+    assert!(said.contains("groups"), "{said}");
+    assert!(!place.path("nothing").exists(), "nothing is left behind");
+}
