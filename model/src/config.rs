@@ -83,13 +83,64 @@ pub struct Blur {
     pub sigma: f64,
 }
 
-/// The image score is `cls * class probability + map_max * largest map value`.
+/// The image score is `cls * class probability + map_max * largest map value + map_top * mean of the map's highest values`.
+///
+/// The last part is ours: one hot pixel makes a maximum, a defect heats a neighbourhood.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ImageScore {
     /// Weight of the abnormal class probability.
     pub cls: f32,
     /// Weight of the map's maximum.
     pub map_max: f32,
+    /// Weight of the mean of the highest values.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub map_top: f32,
+    /// Which share of the map those are.
+    #[serde(
+        default = "default_top_share",
+        skip_serializing_if = "is_default_top_share"
+    )]
+    pub top_share: f32,
+}
+
+/// Share of the map whose mean [`ImageScore::map_top`] weighs, where nothing else is said.
+const TOP_SHARE: f32 = 0.02;
+
+fn default_top_share() -> f32 {
+    TOP_SHARE
+}
+
+fn is_default_top_share(share: &f32) -> bool {
+    *share == TOP_SHARE
+}
+
+fn is_zero(weight: &f32) -> bool {
+    *weight == 0.0
+}
+
+impl ImageScore {
+    /// The published form: class probability and maximum alone.
+    const fn published(cls: f32, map_max: f32) -> Self {
+        Self {
+            cls,
+            map_max,
+            map_top: 0.0,
+            top_share: TOP_SHARE,
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        let weights = [self.cls, self.map_max, self.map_top];
+        if weights.iter().all(|w| (0.0..=1.0).contains(w))
+            && self.top_share > 0.0
+            && self.top_share <= 1.0
+        {
+            return Ok(());
+        }
+        Err(Error::Config(format!(
+            "image_score: wanted weights of 0 to 1 and a top_share above 0 and up to 1, found {self:?}"
+        )))
+    }
 }
 
 impl Domain {
@@ -110,14 +161,8 @@ impl Domain {
     /// The official code's image score for this domain.
     pub fn image_score(self) -> ImageScore {
         match self {
-            Self::Industrial => ImageScore {
-                cls: 0.9,
-                map_max: 0.1,
-            },
-            Self::Medical => ImageScore {
-                cls: 0.5,
-                map_max: 0.5,
-            },
+            Self::Industrial => ImageScore::published(0.9, 0.1),
+            Self::Medical => ImageScore::published(0.5, 0.5),
         }
     }
 }
@@ -551,6 +596,7 @@ impl Config {
                 blur.kernel, blur.sigma
             ));
         }
+        self.image_score.check()?;
         if !positive(self.temperature) || !positive(self.layer_norm_eps) {
             return wrong(format!(
                 "temperature and layer_norm_eps: wanted numbers above 0, found {} and {}",

@@ -52,7 +52,7 @@ impl Default for Settings {
 /// What was found in one frame.
 #[derive(Debug, Clone)]
 pub struct Detection {
-    /// The image score in [0, 1]: class probability and map maximum, weighted.
+    /// The image score in [0, 1]: class probability, map maximum and highest values, weighted.
     pub score: f32,
     /// Probability of the abnormal class.
     pub class_score: f32,
@@ -272,8 +272,12 @@ impl Detector {
             .domain
             .map_or(self.config().image_score, Domain::image_score);
         let map_max = map.max();
+        let top = match weights.map_top {
+            0.0 => 0.0,
+            weight => weight * map.top_mean(weights.top_share),
+        };
         Detection {
-            score: weights.cls * class_score + weights.map_max * map_max,
+            score: weights.cls * class_score + weights.map_max * map_max + top,
             class_score,
             map_max,
             regions: map.regions(

@@ -261,6 +261,20 @@ impl AnomalyMap {
         self.probability(best)
     }
 
+    /// Mean probability of the highest `share` of the patches whose middle the frame covers, at least one.
+    pub fn top_mean(&self, share: f32) -> f32 {
+        let at = &self.placement;
+        let columns = covered_patches(at.x, at.width, self.input.0, self.grid.0);
+        let rows = covered_patches(at.y, at.height, self.input.1, self.grid.1);
+        let mut values: Vec<f32> = rows
+            .flat_map(|row| &self.values[row * self.grid.0..][columns.clone()])
+            .map(|value| self.probability(*value))
+            .collect();
+        let count = ((values.len() as f32 * share).round() as usize).clamp(1, values.len());
+        values.select_nth_unstable_by(count - 1, |a, b| b.total_cmp(a));
+        values[..count].iter().sum::<f32>() / count as f32
+    }
+
     /// Input pixels that the frame covers, at least one each way.
     fn covered_input(&self) -> (usize, usize) {
         let side = |extent: f32| (extent.round() as usize).max(1);
@@ -451,6 +465,14 @@ impl Forest {
     }
 }
 
+/// The patches of a grid of `grid` over `input` pixels whose middles lie within `extent` pixels from `start`; the nearest where none does.
+fn covered_patches(start: f32, extent: f32, input: usize, grid: usize) -> std::ops::Range<usize> {
+    let patches = grid as f32 / input.max(1) as f32;
+    let first = (start * patches - 0.5).ceil().clamp(0.0, (grid - 1) as f32) as usize;
+    let last = ((start + extent) * patches - 0.5).floor();
+    first..(last.clamp(first as f32, (grid - 1) as f32) as usize + 1)
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -541,6 +563,26 @@ mod tests {
     }
 
     #[test]
+    fn the_top_mean_is_of_the_highest_patches() {
+        let values: Vec<f32> = (0..100).map(|i| i as f32 / 100.0).collect();
+        let whole = Placement {
+            x: 0.0,
+            y: 0.0,
+            width: 140.0,
+            height: 140.0,
+        };
+        let kind = MapValues::Probability;
+        let map = AnomalyMap::new((10, 10), values, kind, (140, 140), whole).unwrap();
+        let near = |share: f32, expected: f32| {
+            let found = map.top_mean(share);
+            assert!((found - expected).abs() < 1e-5, "{share}: {found}");
+        };
+        near(0.1, 0.945);
+        near(1.0, 0.495);
+        near(1e-9, 0.99);
+    }
+
+    #[test]
     fn what_lies_outside_a_fitted_frame_is_not_seen() {
         // The left half of the input is padding, and hot.
         let placement = Placement {
@@ -553,6 +595,7 @@ mod tests {
         let kind = MapValues::Probability;
         let map = AnomalyMap::new((4, 4), values, kind, (4, 4), placement).unwrap();
         assert!(map.max() < 0.11);
+        assert!(map.top_mean(0.1) < 0.11);
         assert!(map.regions(0.5, 0, 20, 40).is_empty());
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use acdclip_model::{
     Bundle, Config,
     bundle::Provenance,
-    config::{AdapterKind, Form, Fusion},
+    config::{AdapterKind, Form, Fusion, ImageScore},
 };
 use serde_json::json;
 
@@ -141,14 +141,20 @@ fn network(config: &Config) -> Vec<Row> {
         ("groups", config.groups.to_string()),
         ("adapters", format!("{adapter}, rank {}", config.lora_rank)),
         ("fusion", fusion.into()),
-        (
-            "score",
-            format!(
-                "{} * class + {} * map maximum",
-                config.image_score.cls, config.image_score.map_max
-            ),
-        ),
+        ("score", score(&config.image_score)),
     ]
+}
+
+fn score(weights: &ImageScore) -> String {
+    let mut text = format!(
+        "{} * class + {} * map maximum",
+        weights.cls, weights.map_max
+    );
+    if weights.map_top > 0.0 {
+        let share = weights.top_share * 100.0;
+        text += &format!(" + {} * mean of the highest {share} %", weights.map_top);
+    }
+    text
 }
 
 fn provenance(provenance: &Provenance) -> Vec<Row> {

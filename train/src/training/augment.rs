@@ -2,7 +2,8 @@
 //!
 //! The authors' order: noise and colours on the 8-bit picture, then the resize, then geometry on picture and mask together after
 //! normalisation, where what comes in from outside is zero, the mean colour. Colours as Pillow computes them, geometry as torchvision
-//! does (nearest pixel). Parts and quarter turns are ours.
+//! does (nearest pixel). Parts, casts of colour and quarter turns
+//! are ours.
 
 use acdclip_model::{
     Frame,
@@ -229,6 +230,20 @@ fn colours(picture: &mut Rgb, recipe: &AugmentPart, random: &mut ChaCha8Rng) {
     if let Some(factor) = factors[2] {
         saturation(&mut picture.pixels, factor);
     }
+    tint(&mut picture.pixels, recipe.tint, random);
+}
+
+/// Multiplies each channel by a factor of its own.
+fn tint(samples: &mut [u8], recipe: Sometimes, random: &mut ChaCha8Rng) {
+    if !happens(recipe.probability, random) {
+        return;
+    }
+    let factors = [0; 3].map(|_| (1.0 + either_way(recipe.strength, random)).max(0.0) as f32);
+    for pixel in samples.chunks_exact_mut(3) {
+        for (sample, factor) in pixel.iter_mut().zip(factors) {
+            *sample = blend(0, *sample, factor);
+        }
+    }
 }
 
 /// Moves every sample away from the picture's mean grey.
@@ -403,6 +418,20 @@ mod tests {
         assert_eq!(flatter, [44, 158, 56, 191, 38, 115, 85, 85, 85]);
         let richer = made(&|pixels| saturation(pixels, 1.3));
         assert_eq!(richer, [0, 222, 1, 255, 0, 139, 77, 77, 77]);
+    }
+
+    #[test]
+    fn a_tint_gives_grey_a_colour() {
+        let always = Sometimes {
+            probability: 1.0,
+            strength: 0.4,
+        };
+        let mut pixels = vec![100; 300];
+        tint(&mut pixels, always, &mut stream(1, "x", [0, 0]));
+        let first = pixels[..3].to_vec();
+        assert!(first.iter().all(|s| (60..=140).contains(s)));
+        assert!(first[0] != first[1] || first[1] != first[2]);
+        assert!(pixels.chunks_exact(3).all(|pixel| pixel == first));
     }
 
     #[test]

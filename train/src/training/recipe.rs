@@ -299,6 +299,8 @@ pub(crate) struct AugmentPart {
     pub(crate) contrast: Sometimes,
     /// Saturation likewise.
     pub(crate) saturation: Sometimes,
+    /// Each of R, G and B likewise, by itself: a cast of colour, which grey sets lack.
+    pub(crate) tint: Sometimes,
     /// Turned by up to `strength` degrees either way.
     pub(crate) rotation: Sometimes,
     /// Moved by up to `strength` of each side.
@@ -320,6 +322,7 @@ impl Default for AugmentPart {
             brightness: sometimes(0.7, 0.5),
             contrast: sometimes(0.7, 0.5),
             saturation: sometimes(0.7, 0.5),
+            tint: sometimes(0.0, 0.0),
             rotation: sometimes(0.5, 30.0),
             translation: sometimes(0.5, 0.15),
             flip_horizontal: 0.5,
@@ -338,6 +341,7 @@ impl AugmentPart {
             brightness: sometimes(0.0, 0.0),
             contrast: sometimes(0.0, 0.0),
             saturation: sometimes(0.0, 0.0),
+            tint: sometimes(0.0, 0.0),
             rotation: sometimes(0.0, 0.0),
             translation: sometimes(0.0, 0.0),
             flip_horizontal: 0.0,
@@ -613,6 +617,7 @@ impl Recipe {
                 "augment.saturation.probability",
                 augment.saturation.probability,
             ),
+            ("augment.tint.probability", augment.tint.probability),
             ("augment.rotation.probability", augment.rotation.probability),
             (
                 "augment.translation.probability",
@@ -639,6 +644,7 @@ impl Recipe {
             ("augment.brightness.strength", augment.brightness.strength),
             ("augment.contrast.strength", augment.contrast.strength),
             ("augment.saturation.strength", augment.saturation.strength),
+            ("augment.tint.strength", augment.tint.strength),
             ("augment.rotation.strength", augment.rotation.strength),
             ("optimizer.image_rate", optimizer.image_rate),
             ("optimizer.text_rate", optimizer.text_rate),
