@@ -446,3 +446,23 @@ fn an_import_without_its_text_tower_scores_its_bank_only() {
         );
     }
 }
+
+#[test]
+fn a_bundle_written_again_as_stored_is_the_same_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let [first, again] = ["first", "again"].map(|name| folder.path().join(name));
+    for policy in StoragePolicy::NAMES.map(|name| name.parse().unwrap()) {
+        let (_, hash) = write(&first, policy);
+        let bundle = Bundle::open(&first).unwrap();
+        let bank = bundle.text_bank().unwrap();
+        let config = bundle.config().clone();
+        let found = BundleWriter::new(config, Provenance::default(), StoragePolicy::F32)
+            .tensors_as_stored(bundle.tensors())
+            .text_bank(&bank)
+            .write(&again)
+            .unwrap();
+        // The hash is of every tensor's type and bytes.
+        assert_eq!(found, hash, "{policy:?}");
+        Bundle::open(&again).unwrap().verify().unwrap();
+    }
+}

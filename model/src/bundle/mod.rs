@@ -188,6 +188,11 @@ impl Bundle {
         hasher.finish()
     }
 
+    /// The bundle as something that another one is made from.
+    pub fn source(&self) -> SourceFile {
+        SourceFile::of(&self.0.file)
+    }
+
     /// The file's path, or `<memory>`.
     pub fn label(&self) -> &str {
         self.0.file.label()
@@ -323,7 +328,7 @@ pub(crate) fn text_bank(tensors: &TensorSet, classes: &[String]) -> Result<TextB
 }
 
 /// Whether `name` belongs to the text tower or its adapters.
-pub(crate) fn is_text(name: &str) -> bool {
+pub fn is_text(name: &str) -> bool {
     name.starts_with("text_model.") || name.starts_with("text_adapter.")
 }
 

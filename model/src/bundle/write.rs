@@ -1,5 +1,6 @@
 //! Writes a bundle: one tensor in memory at a time, into a file beside the target that takes its name only once it is whole.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -16,7 +17,7 @@ use super::{ContentHasher, FORMAT_VERSION, METADATA_KEY, Provenance, TEXT_BANK, 
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::schema;
-use crate::tensors::{SCALE, TensorSet};
+use crate::tensors::{SCALE, Stored, TensorSet};
 use crate::text_bank::TextBank;
 
 /// Stands where the hash will be: the header is written before the tensors that are hashed.
@@ -36,7 +37,15 @@ pub struct BundleWriter<'a> {
 struct Record<'a> {
     name: String,
     shape: Vec<usize>,
-    read: Read<'a>,
+    content: Content<'a>,
+}
+
+/// Where a record's bytes come from.
+enum Content<'a> {
+    /// Numbers, to be stored as the policy says.
+    Numbers(Read<'a>),
+    /// Another file, whose very bytes are kept.
+    Stored(Stored<'a>),
 }
 
 /// A tensor of the file: a record's numbers, or the scales of an 8-bit one.
@@ -85,7 +94,7 @@ impl<'a> BundleWriter<'a> {
         self.records.push(Record {
             name: name.into(),
             shape: shape.into(),
-            read: Box::new(read),
+            content: Content::Numbers(Box::new(read)),
         });
         self
     }
@@ -95,6 +104,23 @@ impl<'a> BundleWriter<'a> {
         for name in set.names().filter(|name| !name.starts_with(TEXT_BANK)) {
             let shape = set.shape(name).unwrap_or_default();
             self = self.tensor(name, shape, || set.read(name));
+        }
+        self
+    }
+
+    /// The same, but each tensor keeps the type and the bytes that its file has: written again, 8-bit numbers would come out of other
+    /// scales. The policy is for those that are in no file.
+    pub fn tensors_as_stored(mut self, set: &'a TensorSet) -> Self {
+        for name in set.names().filter(|name| !name.starts_with(TEXT_BANK)) {
+            let shape = set.shape(name).unwrap_or_default();
+            match set.stored(name) {
+                Some(stored) => self.records.push(Record {
+                    name: name.into(),
+                    shape: shape.into(),
+                    content: Content::Stored(stored),
+                }),
+                None => self = self.tensor(name, shape, || set.read(name)),
+            }
         }
         self
     }
@@ -204,12 +230,15 @@ impl<'a> BundleWriter<'a> {
     fn chunks(&self) -> Vec<Chunk<'_, 'a>> {
         let mut chunks = Vec::new();
         for record in &self.records {
-            let dtype = self.policy.dtype(&record.name, &record.shape);
+            let dtype = match &record.content {
+                Content::Numbers(_) => self.policy.dtype(&record.name, &record.shape),
+                Content::Stored(stored) => stored.dtype,
+            };
             if dtype == Dtype::I8 {
                 chunks.push(Chunk {
                     name: format!("{}{SCALE}", record.name),
                     dtype: Dtype::F32,
-                    shape: record.shape[..1].to_vec(),
+                    shape: record.shape.iter().copied().take(1).collect(),
                     record,
                     is_scale: true,
                 });
@@ -270,9 +299,19 @@ impl<'a> BundleWriter<'a> {
 }
 
 impl Chunk<'_, '_> {
-    fn encode(&self, path: &Path) -> Result<Vec<u8>> {
+    fn encode(&self, path: &Path) -> Result<Cow<'_, [u8]>> {
+        match &self.record.content {
+            Content::Numbers(read) => self.encode_numbers(read, path).map(Cow::Owned),
+            Content::Stored(stored) if self.is_scale => {
+                Ok(Cow::Borrowed(stored.scale.unwrap_or_default()))
+            }
+            Content::Stored(stored) => Ok(Cow::Borrowed(stored.bytes)),
+        }
+    }
+
+    fn encode_numbers(&self, read: &Read<'_>, path: &Path) -> Result<Vec<u8>> {
         let wrong = |reason| Error::tensor(path.display(), &self.name, reason);
-        let values = (self.record.read)()?;
+        let values = read()?;
         let elements: usize = self.record.shape.iter().product();
         if values.len() != elements {
             return Err(wrong(format!(

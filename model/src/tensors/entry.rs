@@ -131,6 +131,14 @@ impl Entry {
         Some(part)
     }
 
+    /// Its bytes as they lie in the file; `None` where it is not contiguous.
+    pub(super) fn bytes<'a>(&self, file: &'a [u8]) -> Option<&'a [u8]> {
+        match &self.view {
+            None => file.get(self.data.clone()),
+            Some(_) => None,
+        }
+    }
+
     /// Its numbers, row-major. 8-bit integers come as they are: their scale is another tensor.
     pub(crate) fn read(&self, file: &[u8]) -> Result<Vec<f32>, String> {
         let data = file

@@ -47,6 +47,14 @@ enum Source {
     Memory(Tensor),
 }
 
+/// A tensor as a file has it: its type and its very bytes, and those of its scales where it is an 8-bit one.
+#[derive(Clone, Copy)]
+pub(crate) struct Stored<'a> {
+    pub(crate) dtype: Dtype,
+    pub(crate) bytes: &'a [u8],
+    pub(crate) scale: Option<&'a [u8]>,
+}
+
 /// A tensor under a file's own name: the whole of it, or one of three equal parts along its first axis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceName {
@@ -177,6 +185,24 @@ impl TensorSet {
                 Ok(values)
             }
         }
+    }
+
+    /// A tensor as its file has it; `None` for one in memory, and for one whose bytes do not lie in one piece.
+    pub(crate) fn stored(&self, name: &str) -> Option<Stored<'_>> {
+        let Source::File {
+            file, entry, scale, ..
+        } = self.tensors.get(name)?
+        else {
+            return None;
+        };
+        Some(Stored {
+            dtype: entry.dtype,
+            bytes: entry.bytes(file.bytes())?,
+            scale: match scale {
+                Some(scale) => Some(scale.bytes(file.bytes())?),
+                None => None,
+            },
+        })
     }
 
     /// A tensor as f32 on the CPU; with `shape`, only if it has that shape.

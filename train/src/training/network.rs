@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use acdclip_model::{
     Config, Error,
-    bundle::{BundleWriter, Provenance, SourceFile, StoragePolicy},
+    bundle::{BundleWriter, Provenance, SourceFile, StoragePolicy, is_text},
     import::Import,
     net::{AcdClip, TextEncoder},
     tensors::TensorFile,
@@ -266,10 +266,6 @@ impl Network {
             .text_bank(&bank)
             .write(path)?)
     }
-}
-
-fn is_text(name: &str) -> bool {
-    name.starts_with("text_model.") || name.starts_with("text_adapter.")
 }
 
 fn on(bank: &TextBank, device: &Device) -> acdclip_model::Result<TextBank> {
