@@ -18,7 +18,11 @@ use candle_core::{DType, Device};
 use clap::ValueEnum;
 use serde_json::Value;
 
-use crate::outcome::{Failure, Outcome, say};
+use crate::{
+    classes::{self, Class},
+    model,
+    outcome::{Failure, Outcome, say},
+};
 
 /// No description of a model is anywhere near as long.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
@@ -36,13 +40,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     adapter: Option<PathBuf>,
     /// A class to compute text features for, and what the prompts call it where that is not its name. May be given again.
-    #[arg(long = "class", value_name = "NAME[=PROMPT]", value_parser = parse_class)]
+    #[arg(long = "class", value_name = "NAME[=PROMPT]", value_parser = classes::parse)]
     classes: Vec<Class>,
     /// The bundle to write.
     #[arg(short, long, value_name = "BUNDLE")]
     output: PathBuf,
     /// How to store weights: f32, f16, bf16, or q8 (the towers' matrices in 8 bits, the rest as f16).
-    #[arg(long, default_value = "f32", value_parser = parse_policy)]
+    #[arg(long, default_value = "f32", value_parser = model::parse_policy)]
     dtype: StoragePolicy,
     /// Side of the network's input in pixels, instead of the config's.
     #[arg(long, value_name = "PIXELS")]
@@ -59,13 +63,6 @@ pub(crate) struct Args {
     /// Under which terms the weights may be used; kept in the bundle.
     #[arg(long, value_name = "TEXT")]
     licence: Option<String>,
-}
-
-/// A class and what prompts call it.
-#[derive(Debug, Clone, PartialEq)]
-struct Class {
-    name: String,
-    prompt: Option<String>,
 }
 
 /// As the command line spells [`Form`].
@@ -93,24 +90,6 @@ impl From<FormName> for Form {
             FormName::Paper => Self::Paper,
         }
     }
-}
-
-fn parse_class(text: &str) -> Result<Class, String> {
-    let (name, prompt) = match text.split_once('=') {
-        Some((name, prompt)) => (name.trim(), Some(prompt.trim())),
-        None => (text.trim(), None),
-    };
-    if name.is_empty() || prompt.is_some_and(str::is_empty) {
-        return Err("wanted NAME or NAME=PROMPT, neither of them empty".into());
-    }
-    Ok(Class {
-        name: name.into(),
-        prompt: prompt.map(str::to_owned),
-    })
-}
-
-fn parse_policy(name: &str) -> Result<StoragePolicy, Error> {
-    name.parse()
 }
 
 pub(crate) fn run(args: &Args) -> Outcome {
@@ -251,32 +230,9 @@ fn bake(import: &Import, classes: &[Class]) -> Outcome<TextBank> {
     };
     let vb = import.var_builder(DType::F32, &Device::Cpu);
     let encoder = TextEncoder::new(config, text, vb.clone(), vb).map_err(Error::from)?;
-    for Class { name, prompt } in classes {
-        let says = prompt.as_ref().unwrap_or(name);
-        bank.insert(name, encoder.class_features(&config.prompts, says)?);
+    for class in classes {
+        let features = encoder.class_features(&config.prompts, class.says())?;
+        bank.insert(&class.name, features);
     }
     Ok(bank)
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn a_class_may_bring_what_prompts_call_it() {
-        let class = |name: &str, prompt: Option<&str>| Class {
-            name: name.into(),
-            prompt: prompt.map(str::to_owned),
-        };
-        assert_eq!(parse_class("rail").unwrap(), class("rail", None));
-        assert_eq!(
-            parse_class("rail = rail surface").unwrap(),
-            class("rail", Some("rail surface"))
-        );
-        assert_eq!(parse_class("a=b=c").unwrap(), class("a", Some("b=c")));
-        for wrong in ["", "=x", "x=", " = "] {
-            assert!(parse_class(wrong).is_err(), "{wrong:?}");
-        }
-    }
 }

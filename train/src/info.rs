@@ -184,7 +184,8 @@ fn provenance(provenance: &Provenance) -> Vec<Row> {
     rows
 }
 
-fn megabytes(bytes: usize) -> String {
+/// A size as people say it.
+pub(crate) fn megabytes(bytes: usize) -> String {
     format!("{:.1} MB", bytes as f64 / 1e6)
 }
 

@@ -6,8 +6,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod classes;
 mod dataset;
 mod eval;
+mod export;
 mod files;
 mod import;
 mod info;
@@ -22,7 +24,7 @@ mod unsafe_malloc;
 
 use outcome::{Failure, Outcome};
 
-/// Zero-shot anomaly detection with ACD-CLIP: score pictures, measure models, index data sets, import weights.
+/// Zero-shot anomaly detection with ACD-CLIP: score pictures, measure models, index data sets, import and export weights.
 #[derive(Parser)]
 #[command(name = "acdclip", version, max_term_width = 100)]
 struct Cli {
@@ -35,6 +37,7 @@ enum Command {
     Score(score::Args),
     Info(info::Args),
     Import(import::Args),
+    Export(export::Args),
     Dataset(dataset::command::Args),
     Eval(eval::Args),
     Train(Box<training::command::Args>),
@@ -45,6 +48,7 @@ fn run(command: &Command) -> Outcome {
         Command::Score(args) => score::run(args),
         Command::Info(args) => info::run(args),
         Command::Import(args) => import::run(args),
+        Command::Export(args) => export::run(args),
         Command::Dataset(args) => dataset::command::run(args),
         Command::Eval(args) => {
             unsafe_malloc::keep_freed_memory();

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use acdclip_model::{Bundle, Detector, DeviceSpec};
+use acdclip_model::{Bundle, Detector, DeviceSpec, Error, bundle::StoragePolicy};
 
 use crate::outcome::Outcome;
 
@@ -37,7 +37,12 @@ pub(crate) struct ModelArgs {
     device: DeviceSpec,
 }
 
-fn parse_device(name: &str) -> Result<DeviceSpec, acdclip_model::Error> {
+fn parse_device(name: &str) -> Result<DeviceSpec, Error> {
+    name.parse()
+}
+
+/// Reads the name of a way to store weights.
+pub(crate) fn parse_policy(name: &str) -> Result<StoragePolicy, Error> {
     name.parse()
 }
 

@@ -5,7 +5,6 @@
 mod common;
 
 use std::{
-    collections::HashMap,
     fs,
     path::{Path, PathBuf},
     process::{Child, Stdio},
@@ -13,26 +12,11 @@ use std::{
 };
 
 use acdclip_model::{Bundle, Config, schema};
-use candle_core::{Device, Tensor};
-use common::{Ran, acdclip, run};
+use common::{Ran, acdclip, run, save_tensors};
 
 const CONFIG: &str = r#"{"groups": 2, "lora_rank": 4, "conv_lora_rank": 2, "mlp_hidden": 16, "gate_hidden": 8,
     "vision": {"width": 16, "layers": 4, "heads": 2, "patch_size": 7, "image_size": 28},
     "text": {"width": 8, "layers": 2, "heads": 2}}"#;
-
-/// Numbers that look random, the same for the same name.
-fn numbers(name: &str, count: usize) -> Vec<f32> {
-    let mut state = name
-        .bytes()
-        .fold(99u64, |h, b| h.wrapping_mul(131).wrapping_add(b.into()));
-    let mut next = || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    };
-    (0..count).map(|_| 0.4 * next()).collect()
-}
 
 /// A folder with towers, a set of twelve pictures and a recipe for both.
 struct Place {
@@ -47,15 +31,7 @@ impl Place {
         fs::write(place.path("config.json"), CONFIG).unwrap();
         let config = Config::from_json(CONFIG).unwrap();
         let specs = [schema::vision_tower(&config), schema::text_tower(&config)].concat();
-        let tensors: HashMap<String, Tensor> = specs
-            .into_iter()
-            .map(|(name, shape)| {
-                let values = numbers(&name, shape.iter().product());
-                let tensor = Tensor::from_vec(values, shape, &Device::Cpu).unwrap();
-                (name, tensor)
-            })
-            .collect();
-        candle_core::safetensors::save(&tensors, place.path("base.safetensors")).unwrap();
+        save_tensors(&place.path("base.safetensors"), specs);
         place.set("set", 12, (40, 30));
         place.recipe("");
         place

@@ -78,7 +78,7 @@ impl<'a> BundleWriter<'a> {
         }
     }
 
-    /// Sets the calibration, any JSON value.
+    /// Sets the calibration, any JSON value. Where it names the model that it is for (`model`), that becomes the bundle that is written.
     pub fn calibration(mut self, calibration: Value) -> Self {
         self.calibration = calibration;
         self
@@ -265,7 +265,7 @@ impl<'a> BundleWriter<'a> {
             format_version: FORMAT_VERSION,
             config: &self.config,
             provenance: &self.provenance,
-            calibration: &self.calibration,
+            calibration: &self.calibration_of(hash),
             content_sha256: hash,
         };
         let document = serde_json::to_string(&document).map_err(|e| broken(e.to_string()))?;
@@ -288,6 +288,14 @@ impl<'a> BundleWriter<'a> {
         let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
         bytes.append(&mut header);
         Ok(bytes)
+    }
+
+    fn calibration_of(&self, hash: &str) -> Value {
+        let mut calibration = self.calibration.clone();
+        if let Some(model) = calibration.get_mut("model") {
+            *model = hash.into();
+        }
+        calibration
     }
 
     /// The config as a reader will find it: through JSON and back, so that both hash the same digits.
