@@ -1,8 +1,32 @@
-//! Files written whole or not at all.
+//! Files written whole or not at all, and their hashes.
 
-use std::{io::Write, path::Path};
+use std::{
+    fs::File,
+    io::{Read, Write},
+    path::Path,
+};
+
+use sha2::{Digest, Sha256};
 
 use crate::outcome::{Failure, Outcome};
+
+/// SHA-256 of the file at `path`, hexadecimal.
+pub(crate) fn sha256(path: &Path) -> Outcome<String> {
+    let hash = || {
+        let mut file = File::open(path)?;
+        let mut hasher = Sha256::new();
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => break,
+                read => hasher.update(&buffer[..read]),
+            }
+        }
+        let digits = hasher.finalize();
+        Ok(digits.iter().map(|byte| format!("{byte:02x}")).collect())
+    };
+    hash().map_err(Failure::io(path))
+}
 
 /// Writes `bytes` to `path`: to a temporary file beside it first, which then takes its name.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Outcome {

@@ -10,6 +10,7 @@ mod classes;
 mod dataset;
 mod eval;
 mod export;
+mod fetch;
 mod files;
 mod import;
 mod info;
@@ -24,7 +25,7 @@ mod unsafe_malloc;
 
 use outcome::{Failure, Outcome};
 
-/// Zero-shot anomaly detection with ACD-CLIP: score pictures, measure models, index data sets, import and export weights.
+/// Zero-shot anomaly detection with ACD-CLIP: score pictures, measure models, index data sets, fetch, import and export weights.
 #[derive(Parser)]
 #[command(name = "acdclip", version, max_term_width = 100)]
 struct Cli {
@@ -36,6 +37,7 @@ struct Cli {
 enum Command {
     Score(score::Args),
     Info(info::Args),
+    Fetch(fetch::Args),
     Import(import::Args),
     Export(export::Args),
     Dataset(dataset::command::Args),
@@ -47,6 +49,7 @@ fn run(command: &Command) -> Outcome {
     match command {
         Command::Score(args) => score::run(args),
         Command::Info(args) => info::run(args),
+        Command::Fetch(args) => fetch::run(args),
         Command::Import(args) => import::run(args),
         Command::Export(args) => export::run(args),
         Command::Dataset(args) => dataset::command::run(args),

@@ -45,6 +45,9 @@ pub(crate) enum Failure {
         /// Of how many.
         all: usize,
     },
+    /// Weights cannot be had, or are not those that are wanted.
+    #[error("{0}")]
+    Fetch(String),
     /// A training cannot begin or go on.
     #[error("{0}")]
     Training(String),
