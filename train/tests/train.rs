@@ -198,7 +198,8 @@ fn a_run_learns_and_leaves_a_bundle_and_its_tables() {
             "config.toml",
             "epochs.csv",
             "events",
-            "log.csv"
+            "log.csv",
+            "model.json"
         ]
     );
     assert_eq!(files(&run_folder.join("adapters")).len(), 6);
@@ -231,10 +232,11 @@ fn a_run_learns_and_leaves_a_bundle_and_its_tables() {
 #[test]
 fn adapters_of_an_epoch_make_the_bundle_that_the_run_made() {
     let place = Place::new();
+    place.recipe("[output]\ndtype = \"q8\"\n[model.network]\nblur = { kernel = 3, sigma = 0.6 }\nimage_score = { cls = 0.2, map_max = 0.3, map_top = 0.5 }");
     place.trained("run");
     let [base, config, adapter, made] = [
         "base.safetensors",
-        "config.json",
+        "run/model.json",
         "run/adapters/epoch-002.safetensors",
         "made.safetensors",
     ]
@@ -247,6 +249,8 @@ fn adapters_of_an_epoch_make_the_bundle_that_the_run_made() {
         &config,
         "--adapter",
         &adapter,
+        "--dtype",
+        "q8",
         "-o",
         &made,
     ]);

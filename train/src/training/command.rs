@@ -8,11 +8,11 @@ use std::{
     },
 };
 
-use acdclip_model::DeviceSpec;
+use acdclip_model::{Config, DeviceSpec};
 
 use super::{
     recipe::{DataPart, Recipe},
-    trainer::{BUNDLE, CONFIG, Trainer},
+    trainer::{BUNDLE, CONFIG, MODEL_CONFIG, Trainer},
 };
 use crate::{
     files::write_whole,
@@ -69,10 +69,11 @@ pub(crate) fn run(args: &Args) -> Outcome {
     };
     recipe.check()?;
     // Before anything is written: a recipe that no network fits leaves no run behind.
-    recipe.config()?;
+    let config = recipe.config()?;
     let device = args.device.open()?;
     std::fs::create_dir_all(&args.output).map_err(Failure::io(&args.output))?;
     write_whole(&kept, recipe.to_toml()?.as_bytes())?;
+    write_config(&args.output.join(MODEL_CONFIG), &config)?;
     let stop = stop_on_interrupt()?;
     let hash = Trainer::new(recipe, &args.output, &device, stop)?.run()?;
     say(format_args!(
@@ -80,6 +81,14 @@ pub(crate) fn run(args: &Args) -> Outcome {
         args.output.join(BUNDLE).display(),
         &hash[..hash.len().min(12)]
     ))
+}
+
+/// Writes what `acdclip import --config` takes, to make a bundle of the run's adapters later.
+fn write_config(path: &Path, config: &Config) -> Outcome {
+    let mut json = serde_json::to_string_pretty(config)
+        .map_err(|e| Failure::Training(format!("model config: {e}")))?;
+    json.push('\n');
+    write_whole(path, json.as_bytes())
 }
 
 /// The recipe that a run in the folder was started with.

@@ -16,7 +16,7 @@ use super::{
     loader::Batch,
     loss::Loss,
     parameters::Parameters,
-    recipe::{Recipe, Start, TextPart},
+    recipe::{OutputPart, Recipe, Start, TextPart},
     samples::Sample,
 };
 use crate::{
@@ -222,19 +222,26 @@ impl Network {
 
     /// The adapters as they are now, under the official names, with the text features of the classes in `seen`.
     ///
-    /// Text adapters are left out where they would need a text tower that the base does not have.
+    /// Text adapters are left out where they would need a text tower that the base does not have. Types are those of the bundle.
     pub(crate) fn adapters(
         &self,
+        recipe: &OutputPart,
         seen: &[Sample],
-        keep_text: bool,
     ) -> Outcome<BTreeMap<String, Tensor>> {
-        let keep_text = keep_text && !self.trains_text_tower;
-        let mut tensors: BTreeMap<String, Tensor> = self
-            .parameters()
-            .into_iter()
-            .filter(|(name, _)| !is_text(name) || (keep_text && name.starts_with("text_adapter.")))
-            .map(|(name, var)| (name, var.as_detached_tensor()))
-            .collect();
+        let keep_text = recipe.keep_text_tower && !self.trains_text_tower;
+        let policy: StoragePolicy = recipe.dtype.parse()?;
+        let mut tensors = BTreeMap::new();
+        for (name, var) in self.parameters() {
+            if is_text(&name) && !(keep_text && name.starts_with("text_adapter.")) {
+                continue;
+            }
+            let dtype = DType::try_from(policy.dtype(&name, var.dims())).map_err(Error::from)?;
+            let tensor = var
+                .as_detached_tensor()
+                .to_dtype(dtype)
+                .map_err(Error::from)?;
+            tensors.insert(name, tensor);
+        }
         for (class, features) in self.bank(&self.baked(seen))?.classes {
             tensors.insert(format!("text_bank.{class}"), features);
         }

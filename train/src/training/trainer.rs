@@ -32,6 +32,9 @@ pub(crate) const BUNDLE: &str = "bundle.safetensors";
 /// The recipe as it was run.
 pub(crate) const CONFIG: &str = "config.toml";
 
+/// The model's config, as `acdclip import` takes it.
+pub(crate) const MODEL_CONFIG: &str = "model.json";
+
 const ADAPTERS: &str = "adapters";
 
 /// How many files a message names.
@@ -414,8 +417,7 @@ impl Trainer {
         let folder = self.run.join(ADAPTERS);
         std::fs::create_dir_all(&folder).map_err(Failure::io(&folder))?;
         let samples = self.training.samples();
-        let keep_text = self.recipe.output.keep_text_tower;
-        let tensors = self.network.adapters(samples, keep_text)?;
+        let tensors = self.network.adapters(&self.recipe.output, samples)?;
         let path = folder.join(format!("epoch-{epoch:03}.safetensors"));
         let metadata = [("epoch".to_owned(), epoch.to_string())].into();
         write_tensors(&path, &tensors, metadata)
