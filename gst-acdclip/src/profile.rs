@@ -1,7 +1,7 @@
 //! What can be set, where from, and which source wins.
 //!
-//! A setting is looked for in the element's properties, then in the profile (a TOML file), and has its default otherwise. Where a
-//! threshold's default is -1, the model's calibration decides, and without one [`DEFAULT_THRESHOLD`].
+//! A setting is looked for in the element's properties, then in the profile (a TOML file), and has its default otherwise. A threshold of
+//! -1 is [`DEFAULT_THRESHOLD`]: on a calibrated scale that is where the calibration's threshold lies.
 
 use std::{
     fmt,
@@ -97,6 +97,7 @@ pub(crate) struct Options {
     pub(crate) threshold: Option<f64>,
     pub(crate) map_threshold: Option<f64>,
     pub(crate) min_area: Option<u64>,
+    pub(crate) calibration: Option<String>,
     pub(crate) jsonl_location: Option<String>,
     #[serde(default, deserialize_with = "parts")]
     pub(crate) overlay: Option<Parts>,
@@ -118,12 +119,14 @@ pub(crate) struct Settings {
     pub(crate) interval: u32,
     pub(crate) resize: ResizeMode,
     pub(crate) domain: DomainChoice,
-    /// Score threshold, negative for the model's.
+    /// Score threshold, negative for the default.
     pub(crate) threshold: f64,
-    /// Map threshold, negative for the model's.
+    /// Map threshold, negative for the default.
     pub(crate) map_threshold: f64,
     /// Smallest region in frame pixels.
     pub(crate) min_area: u64,
+    /// Path of a calibration; empty for the model's own.
+    pub(crate) calibration: String,
     /// Where JSON lines go; empty for nowhere.
     pub(crate) jsonl_location: String,
     pub(crate) overlay: Parts,
@@ -144,6 +147,7 @@ impl Default for Settings {
             threshold: -1.0,
             map_threshold: -1.0,
             min_area: 0,
+            calibration: String::new(),
             jsonl_location: String::new(),
             overlay: Parts::HEATMAP | Parts::CONTOUR | Parts::SCORE,
             opacity: 0.6,
@@ -176,6 +180,7 @@ impl Settings {
             threshold,
             map_threshold,
             min_area,
+            calibration,
             jsonl_location,
             overlay,
             opacity,
@@ -226,7 +231,7 @@ impl fmt::Display for Error {
 }
 
 impl Options {
-    /// The table `[acdclip]` of a profile. A relative `model` is relative to the profile. An error says which key is wrong and how.
+    /// The table `[acdclip]` of a profile. Relative paths of `model` and `calibration` are relative to the profile. An error says which key is wrong and how.
     pub(crate) fn from_profile(path: &Path) -> Result<Self, Error> {
         let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
             path: path.into(),
@@ -236,10 +241,10 @@ impl Options {
             path: path.into(),
             reason,
         })?;
-        if let (Some(model), Some(folder)) = (&mut options.model, path.parent())
-            && !model.is_empty()
-        {
-            *model = folder.join(&*model).to_string_lossy().into_owned();
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let paths = [&mut options.model, &mut options.calibration];
+        for path in paths.into_iter().flatten().filter(|path| !path.is_empty()) {
+            *path = folder.join(&*path).to_string_lossy().into_owned();
         }
         Ok(options)
     }
@@ -389,13 +394,15 @@ mod tests {
     }
 
     #[test]
-    fn a_model_is_found_beside_its_profile() {
+    fn a_model_and_a_calibration_are_found_beside_their_profile() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("line-1.toml");
-        std::fs::write(&path, "[acdclip]\nmodel = \"rail.safetensors\"").unwrap();
+        let text = "[acdclip]\nmodel = \"rail.safetensors\"\ncalibration = \"rail.toml\"";
+        std::fs::write(&path, text).unwrap();
         let options = Options::from_profile(&path).unwrap();
-        let wanted = folder.path().join("rail.safetensors");
-        assert_eq!(options.model.unwrap(), wanted.to_string_lossy());
+        let wanted = |name| folder.path().join(name).to_string_lossy().into_owned();
+        assert_eq!(options.model.unwrap(), wanted("rail.safetensors"));
+        assert_eq!(options.calibration.unwrap(), wanted("rail.toml"));
     }
 
     #[test]

@@ -144,6 +144,14 @@ impl ImageScore {
 }
 
 impl Domain {
+    /// Its name in settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Industrial => "industrial",
+            Self::Medical => "medical",
+        }
+    }
+
     /// The official code's blur for this domain.
     pub fn blur(self) -> Blur {
         match self {

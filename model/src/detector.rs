@@ -7,6 +7,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::{
     bundle::Bundle,
+    calibration::Scales,
     config::{Config, Domain},
     device::DeviceSpec,
     error::{Error, Result},
@@ -35,6 +36,8 @@ pub struct Settings {
     pub map_threshold: f32,
     /// Smallest region in frame pixels.
     pub min_area: u64,
+    /// The scales that score and map are given on; none for raw ones. The map threshold is on the map's scale.
+    pub calibration: Option<Scales>,
 }
 
 impl Default for Settings {
@@ -45,6 +48,7 @@ impl Default for Settings {
             domain: None,
             map_threshold: DEFAULT_THRESHOLD,
             min_area: 0,
+            calibration: None,
         }
     }
 }
@@ -52,13 +56,17 @@ impl Default for Settings {
 /// What was found in one frame.
 #[derive(Debug, Clone)]
 pub struct Detection {
-    /// The image score in [0, 1]: class probability, map maximum and highest values, weighted.
+    /// The image score in [0, 1], of class probability, map maximum and highest values: calibrated where a calibration was given, else raw.
     pub score: f32,
-    /// Probability of the abnormal class.
+    /// The image score as the network gives it: class probability and map maximum, weighted.
+    pub raw_score: f32,
+    /// Whether score, map and regions are on a calibrated scale.
+    pub calibrated: bool,
+    /// Probability of the abnormal class, raw.
     pub class_score: f32,
-    /// Largest probability of the map.
+    /// Largest probability of the map, raw.
     pub map_max: f32,
-    /// The map on the patch grid, upsampled on demand.
+    /// The map on the patch grid, upsampled on demand; its probabilities are on the calibrated scale where there is one.
     pub map: AnomalyMap,
     /// Regions at or above the map threshold, highest score first.
     pub regions: Vec<Region>,
@@ -276,8 +284,18 @@ impl Detector {
             0.0 => 0.0,
             weight => weight * map.top_mean(weights.top_share),
         };
+        let raw_score = weights.cls * class_score + weights.map_max * map_max + top;
+        let (score, map) = match settings.calibration {
+            Some(scales) => (
+                scales.score.calibrate(raw_score),
+                map.calibrated(scales.map),
+            ),
+            None => (raw_score, map),
+        };
         Detection {
-            score: weights.cls * class_score + weights.map_max * map_max + top,
+            score,
+            raw_score,
+            calibrated: settings.calibration.is_some(),
             class_score,
             map_max,
             regions: map.regions(

@@ -38,6 +38,9 @@ pub enum Error {
     /// A model config that no network can be built from.
     #[error("config: {0}")]
     Config(String),
+    /// A calibration that cannot be used.
+    #[error("calibration: {0}")]
+    Calibration(String),
     /// A class without text features, in a model that cannot compute them.
     #[error("class {class:?} is not in the model's text bank, and the model has no text tower to make it; it has: {}", known.join(", "))]
     UnknownClass {

@@ -3,6 +3,7 @@
 //! Knows no GStreamer and opens no image or video file. Most callers need only [`Detector`].
 
 pub mod bundle;
+pub mod calibration;
 pub mod clip;
 pub mod config;
 pub mod detector;
@@ -27,6 +28,7 @@ mod unsafe_mmap;
 mod yuv;
 
 pub use bundle::Bundle;
+pub use calibration::Calibration;
 pub use config::Config;
 pub use detector::{Detection, Detector, Settings};
 pub use device::DeviceSpec;

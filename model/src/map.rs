@@ -8,6 +8,7 @@
 //! - the frame that was measured, whose pixels were resized into the input, pixel centres on pixel centres.
 
 use crate::{
+    calibration::Scale,
     error::{Error, Result},
     preprocess::Placement,
 };
@@ -29,6 +30,8 @@ pub struct AnomalyMap {
     kind: MapValues,
     input: (usize, usize),
     placement: Placement,
+    /// From the probabilities that the values stand for to those that are given out.
+    scale: Option<Scale>,
 }
 
 /// A connected part of a frame whose probability is at or above a threshold.
@@ -166,7 +169,16 @@ impl AnomalyMap {
             kind,
             input,
             placement,
+            scale: None,
         })
+    }
+
+    /// The same map with its probabilities on a calibrated scale. Its values stay as they are, so interpolation does too.
+    pub fn calibrated(self, scale: Scale) -> Self {
+        Self {
+            scale: Some(scale),
+            ..self
+        }
     }
 
     /// Columns and rows of the patch grid.
@@ -186,17 +198,21 @@ impl AnomalyMap {
 
     /// The probability that a value stands for.
     pub fn probability(&self, value: f32) -> f32 {
-        match self.kind {
-            MapValues::LogitDifference => sigmoid(value),
-            MapValues::Probability => value,
+        match (self.kind, self.scale) {
+            (MapValues::LogitDifference, None) => sigmoid(value),
+            (MapValues::LogitDifference, Some(scale)) => scale.calibrate_logit(value),
+            (MapValues::Probability, None) => value,
+            (MapValues::Probability, Some(scale)) => scale.calibrate(value),
         }
     }
 
     /// The value that stands for a probability; infinite at 0 and 1 for logits.
     pub fn value(&self, probability: f32) -> f32 {
-        match self.kind {
-            MapValues::LogitDifference => (probability / (1.0 - probability)).ln(),
-            MapValues::Probability => probability,
+        match (self.kind, self.scale) {
+            (MapValues::LogitDifference, None) => (probability / (1.0 - probability)).ln(),
+            (MapValues::LogitDifference, Some(scale)) => scale.raw_logit(probability),
+            (MapValues::Probability, None) => probability,
+            (MapValues::Probability, Some(scale)) => scale.raw(probability),
         }
     }
 
@@ -534,6 +550,39 @@ mod tests {
         assert!(map.regions(0.5, 0, 2, 2).is_empty());
         assert_eq!(map.regions(0.05, 0, 2, 2).len(), 1);
         assert!(map.regions(1.0, 0, 2, 2).is_empty());
+    }
+
+    #[test]
+    fn a_calibrated_map_has_its_regions_where_the_raw_one_has_them_at_its_threshold() {
+        let whole = Placement {
+            x: 0.0,
+            y: 0.0,
+            width: 40.0,
+            height: 30.0,
+        };
+        let logits: Vec<f32> = (0..12).map(|i| (i * 7 % 12) as f32 / 2.0 - 3.0).collect();
+        for kind in [MapValues::LogitDifference, MapValues::Probability] {
+            let values = match kind {
+                MapValues::LogitDifference => logits.clone(),
+                MapValues::Probability => logits.iter().copied().map(sigmoid).collect(),
+            };
+            let raw = AnomalyMap::new((4, 3), values, kind, (40, 30), whole).unwrap();
+            let scale = Scale::new(0.3, 0.8).unwrap();
+            let calibrated = raw.clone().calibrated(scale);
+            let (before, after) = (
+                raw.regions(0.8, 0, 80, 60),
+                calibrated.regions(0.5, 0, 80, 60),
+            );
+            assert!(before.len() > 1, "{kind:?}");
+            let boxes = |regions: &[Region]| -> Vec<_> {
+                regions.iter().map(|r| (r.x, r.y, r.w, r.h)).collect()
+            };
+            assert_eq!(boxes(&before), boxes(&after), "{kind:?}");
+            for (before, after) in before.iter().zip(&after) {
+                assert!((scale.calibrate(before.score) - after.score).abs() < 1e-5);
+            }
+            assert!((scale.calibrate(raw.max()) - calibrated.max()).abs() < 1e-5);
+        }
     }
 
     #[test]

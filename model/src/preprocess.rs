@@ -27,6 +27,16 @@ pub enum Resize {
     Fit,
 }
 
+impl Resize {
+    /// Its name in settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Squash => "squash",
+            Self::Fit => "fit",
+        }
+    }
+}
+
 /// Where the frame lies in the input, in input pixels.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Placement {

@@ -7,7 +7,9 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use acdclip_model::bundle::{Bundle, BundleWriter, Provenance, SourceFile, StoragePolicy};
+use acdclip_model::calibration::{Anchors, Calibration, ClassCalibration};
 use acdclip_model::import::Import;
+use acdclip_model::preprocess::Resize;
 use acdclip_model::tensors::{Dtype, TensorFile};
 use acdclip_model::text_bank::TextBank;
 use acdclip_model::{Config, Error, schema};
@@ -239,6 +241,48 @@ fn the_hash_is_of_the_content_and_of_nothing_else() {
         .unwrap_err()
         .to_string();
     assert!(said.contains("damaged"), "{said}");
+}
+
+#[test]
+fn a_bundle_with_another_calibration_is_the_same_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let [path, other] = ["bundle", "other"].map(|name| folder.path().join(name));
+    let (_, hash) = write(&path, StoragePolicy::Q8);
+    let before = std::fs::read(&path).unwrap();
+    let anchors = Anchors {
+        normal: 0.3,
+        threshold: 0.7,
+        ..Anchors::default()
+    };
+    let entry = ClassCalibration {
+        score: anchors.clone(),
+        map: anchors,
+    };
+    let mut calibration = Calibration::new(&hash, Resize::Squash, None);
+    calibration.classes.insert("rail".into(), entry);
+    let bundle = Bundle::open(&path).unwrap();
+    for to in [&other, &path] {
+        bundle.write_calibrated(to, &calibration).unwrap();
+        let written = Bundle::open(to).unwrap();
+        written.verify().unwrap();
+        assert_eq!(written.hash(), hash);
+        assert_eq!(
+            Calibration::choose(None, &written).unwrap().as_ref(),
+            Some(&calibration)
+        );
+        assert_eq!(written.provenance(), bundle.provenance());
+        assert_eq!(written.config(), bundle.config());
+    }
+    let tensors = |bytes: &[u8]| {
+        let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        bytes[8 + header..].to_vec()
+    };
+    assert_eq!(tensors(&before), tensors(&std::fs::read(&other).unwrap()));
+    calibration.model = "0".repeat(64);
+    let third = folder.path().join("third");
+    let said = bundle.write_calibrated(&third, &calibration).unwrap_err();
+    assert!(said.to_string().contains(&hash), "{said}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
 }
 
 #[test]

@@ -23,6 +23,7 @@ fn the_library_loads_and_describes_itself() {
         "interval",
         "threshold",
         "map-threshold",
+        "calibration",
         "min-area",
         "jsonl-location",
         "overlay",

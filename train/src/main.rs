@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod calibrate;
 mod classes;
 mod dataset;
 mod eval;
@@ -25,7 +26,7 @@ mod unsafe_malloc;
 
 use outcome::{Failure, Outcome};
 
-/// Zero-shot anomaly detection with ACD-CLIP: score pictures, measure models, index data sets, fetch, import and export weights.
+/// Zero-shot anomaly detection with ACD-CLIP: score pictures, train, measure and calibrate models, index data sets, fetch, import and export weights.
 #[derive(Parser)]
 #[command(name = "acdclip", version, max_term_width = 100)]
 struct Cli {
@@ -36,6 +37,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Score(score::Args),
+    Calibrate(calibrate::Args),
     Info(info::Args),
     Fetch(fetch::Args),
     Import(import::Args),
@@ -48,6 +50,7 @@ enum Command {
 fn run(command: &Command) -> Outcome {
     match command {
         Command::Score(args) => score::run(args),
+        Command::Calibrate(args) => calibrate::run(args),
         Command::Info(args) => info::run(args),
         Command::Fetch(args) => fetch::run(args),
         Command::Import(args) => import::run(args),

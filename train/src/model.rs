@@ -47,9 +47,24 @@ pub(crate) fn parse_policy(name: &str) -> Result<StoragePolicy, Error> {
 }
 
 impl ModelArgs {
+    /// The bundle's file; none for the built-in model.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.model.as_deref()
+    }
+
+    /// Where to compute.
+    pub(crate) fn device(&self) -> DeviceSpec {
+        self.device
+    }
+
+    /// Opens the bundle alone.
+    pub(crate) fn bundle(&self) -> Outcome<Bundle> {
+        bundle(self.path())
+    }
+
     /// Loads the model.
     pub(crate) fn open(&self) -> Outcome<Detector> {
-        Ok(Detector::new(bundle(self.model.as_deref())?, self.device)?)
+        Ok(Detector::new(self.bundle()?, self.device)?)
     }
 
     /// Loads another model than the one it names, on the device that it names.

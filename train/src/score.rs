@@ -7,7 +7,7 @@ use std::{
 };
 
 use acdclip_model::{
-    Detector,
+    Calibration, Detector,
     config::Domain,
     detector::{Detection, Settings},
     map::Region,
@@ -18,7 +18,7 @@ use clap::ValueEnum;
 use crate::{
     files::write_whole,
     model::ModelArgs,
-    outcome::{Failure, Outcome, complain, say},
+    outcome::{Failure, Outcome, complain, say, warn},
     picture::{Picture, map_png},
 };
 
@@ -45,6 +45,10 @@ pub(crate) struct Args {
     /// How a picture that is not square meets the model's square.
     #[arg(long, value_enum, default_value = "squash")]
     resize: ResizeName,
+    /// What `acdclip calibrate` has written: scores and maps are then on its scale, on which 0.5 is alarm. The model's own, if it has one,
+    /// where left out.
+    #[arg(long, value_name = "FILE")]
+    calibration: Option<PathBuf>,
     /// Score from which a picture is anomalous, in [0, 1].
     #[arg(long, value_name = "T", default_value = "0.5", value_parser = probability)]
     threshold: f32,
@@ -74,7 +78,7 @@ impl From<DomainName> for Domain {
 
 /// As the command line spells [`Resize`].
 #[derive(Clone, Copy, ValueEnum)]
-enum ResizeName {
+pub(crate) enum ResizeName {
     /// Stretch it, as the authors do.
     Squash,
     /// Keep its shape; what is left over has the mean colour.
@@ -104,6 +108,7 @@ struct Line<'a> {
     class_name: &'a str,
     score: f32,
     raw_score: f32,
+    calibrated: bool,
     class_score: f32,
     map_max: f32,
     threshold: f32,
@@ -162,17 +167,24 @@ impl<'a> Scorer<'a> {
             .clone()
             .unwrap_or_else(|| detector.default_class());
         detector.check_class(&class)?;
+        let mut settings = Settings {
+            resize: args.resize.into(),
+            domain: args.domain.map(Domain::from),
+            map_threshold: args.map_threshold,
+            min_area: args.min_area,
+            ..Settings::default()
+        };
+        let calibration = Calibration::choose(args.calibration.as_deref(), detector.bundle())?;
+        if let Some(calibration) = calibration {
+            settings.calibration = calibration.for_class(&class);
+            let doubts = calibration.doubts(&class, settings.resize, settings.domain);
+            doubts.iter().for_each(|doubt| warn(doubt));
+        }
         Ok(Self {
             args,
             class,
             model: detector.short_hash().to_owned(),
-            settings: Settings {
-                resize: args.resize.into(),
-                domain: args.domain.map(Domain::from),
-                map_threshold: args.map_threshold,
-                min_area: args.min_area,
-                ..Settings::default()
-            },
+            settings,
             detector,
         })
     }
@@ -211,7 +223,8 @@ impl<'a> Scorer<'a> {
             image: image.to_string_lossy(),
             class_name: &self.class,
             score: found.score,
-            raw_score: found.score,
+            raw_score: found.raw_score,
+            calibrated: found.calibrated,
             class_score: found.class_score,
             map_max: found.map_max,
             threshold: self.args.threshold,

@@ -58,6 +58,16 @@ impl Sources {
         }
         stands
     }
+
+    /// The same with the calibration.
+    fn take_back_calibration(&mut self, bad: &str, good: &str) -> bool {
+        let stands = self.settings.calibration == bad;
+        if stands {
+            self.properties.calibration = Some(good.to_owned());
+            self.resolve();
+        }
+        stands
+    }
 }
 
 /// What the property `stats` tells.
@@ -160,7 +170,10 @@ impl AcdClip {
                 )
             })?),
         };
-        let session = Session::new(engine, settings, lines).map_err(model_error)?;
+        let mut session = Session::new(engine, settings, lines).map_err(model_error)?;
+        session
+            .choose_calibration(&settings.calibration)
+            .map_err(calibration_error)?;
         let cost = session
             .engine()
             .warm_up(session.class())
@@ -184,6 +197,7 @@ impl AcdClip {
     ) -> Result<gst::Buffer, gst::FlowError> {
         let settings = self.settings();
         self.follow_class(session, &settings);
+        self.follow_calibration(session, &settings);
         let Some(picture) = session.picture.clone() else {
             gst::element_imp_error!(
                 self,
@@ -214,6 +228,7 @@ impl AcdClip {
             Ok(()) => {
                 gst::info!(CAT, imp = self, "Scoring for class {:?}", session.class());
                 self.stats.lock().class = session.class().to_owned();
+                self.warn_of_doubts(session, settings);
             }
             Err(e) => {
                 let taken_back = self
@@ -229,6 +244,37 @@ impl AcdClip {
                     self.obj().notify("class-name");
                 }
             }
+        }
+    }
+
+    /// Takes up a calibration that was set since the last frame, or warns and keeps the old one.
+    fn follow_calibration(&self, session: &mut Session, settings: &Settings) {
+        if settings.calibration == session.calibration_setting() {
+            return;
+        }
+        match session.choose_calibration(&settings.calibration) {
+            Ok(()) => self.warn_of_doubts(session, settings),
+            Err(e) => {
+                let taken_back = self
+                    .sources
+                    .lock()
+                    .take_back_calibration(&settings.calibration, session.calibration_setting());
+                gst::element_imp_warning!(
+                    self,
+                    gst::LibraryError::Settings,
+                    ("{e}; the calibration stays as it was")
+                );
+                if taken_back {
+                    self.obj().notify("calibration");
+                }
+            }
+        }
+    }
+
+    /// Says what speaks against the calibration, if anything does.
+    fn warn_of_doubts(&self, session: &Session, settings: &Settings) {
+        if let Some(doubts) = session.calibration_doubts(settings) {
+            gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{doubts}"));
         }
     }
 
@@ -373,6 +419,18 @@ fn profile_error(e: profile::Error) -> gst::ErrorMessage {
     }
 }
 
+fn calibration_error(e: acdclip_model::Error) -> gst::ErrorMessage {
+    use acdclip_model::Error;
+    let wanted = "wanted a calibration that `acdclip calibrate` has written for this model";
+    match &e {
+        Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            gst::error_msg!(gst::ResourceError::NotFound, ("{e}; {wanted}"))
+        }
+        Error::Io { .. } => gst::error_msg!(gst::ResourceError::OpenRead, ("{e}; {wanted}")),
+        _ => gst::error_msg!(gst::LibraryError::Settings, ("{e}")),
+    }
+}
+
 /// An element error of the kind that fits.
 fn model_error(e: acdclip_model::Error) -> gst::ErrorMessage {
     engine_error(engine::Error::Model(e))
@@ -425,6 +483,7 @@ impl ObjectImpl for AcdClip {
             "threshold" => own.threshold = value.get().ok(),
             "map-threshold" => own.map_threshold = value.get().ok(),
             "min-area" => own.min_area = value.get().ok(),
+            "calibration" => own.calibration = value.get().ok(),
             "jsonl-location" => own.jsonl_location = value.get().ok(),
             "overlay" => own.overlay = value.get().ok(),
             "opacity" => own.opacity = value.get().ok(),
@@ -449,6 +508,7 @@ impl ObjectImpl for AcdClip {
             "threshold" => settings.threshold.to_value(),
             "map-threshold" => settings.map_threshold.to_value(),
             "min-area" => settings.min_area.to_value(),
+            "calibration" => settings.calibration.to_value(),
             "jsonl-location" => settings.jsonl_location.to_value(),
             "overlay" => settings.overlay.to_value(),
             "opacity" => settings.opacity.to_value(),
@@ -507,7 +567,7 @@ fn properties() -> Vec<glib::ParamSpec> {
             .build(),
         glib::ParamSpecDouble::builder("threshold")
             .nick("Threshold")
-            .blurb("Score from which a frame is anomalous; any negative value for the model's calibration, and 0.5 where it has none")
+            .blurb("Score from which a frame is anomalous, on the calibrated scale where there is a calibration; any negative value for 0.5, which on that scale is the calibration's own")
             .minimum(-1.0)
             .maximum(1.0)
             .default_value(default.threshold)
@@ -515,7 +575,7 @@ fn properties() -> Vec<glib::ParamSpec> {
             .build(),
         glib::ParamSpecDouble::builder("map-threshold")
             .nick("Map threshold")
-            .blurb("Probability from which a pixel belongs to a region; any negative value for the model's calibration, and 0.5 where it has none")
+            .blurb("Probability from which a pixel belongs to a region, on the calibrated scale where there is a calibration; any negative value for 0.5, which on that scale is the calibration's own")
             .minimum(-1.0)
             .maximum(1.0)
             .default_value(default.map_threshold)
@@ -525,6 +585,12 @@ fn properties() -> Vec<glib::ParamSpec> {
             .nick("Minimum area")
             .blurb("Smallest region in frame pixels; what is smaller has no box and no contour, but shows in the heatmap")
             .default_value(default.min_area)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecString::builder("calibration")
+            .nick("Calibration")
+            .blurb("Calibration in TOML that `acdclip calibrate` has written for the model, by which score and map are given on a scale where 0.5 is alarm; empty for the model's own, if it has one")
+            .default_value(Some(default.calibration.as_str()))
             .mutable_playing()
             .build(),
         glib::ParamSpecString::builder("jsonl-location")
@@ -625,6 +691,7 @@ impl BaseTransformImpl for AcdClip {
             stats.class
         );
         *self.stats.lock() = stats;
+        self.warn_of_doubts(&session, &settings);
         *self.session.lock() = Some(session);
         Ok(())
     }

@@ -8,6 +8,9 @@
  * result with its age. Buffers are never dropped, reordered or retimed: QoS events go upstream and are otherwise ignored, and the
  * LATENCY query is answered with what scoring costs. Interlaced frames (`interleaved` or `mixed`) are scored on their top field.
  *
+ * Raw scores mean something for one model and class alone. With a `calibration`, or one that the model brings along, score, map and regions
+ * are on a scale on which half of the normal frames lie below 0.1 and 0.5 is alarm; `raw-score`, `class-score` and `map-max` stay raw.
+ *
  * What was found is on each buffer (one `GstVideoRegionOfInterestMeta` of type `anomaly` a region, and one custom meta `AcdClipMeta`), on
  * the bus (element messages `acdclip` with a `type` of `frame`, `event-begin`, `event-peak` or `event-end`), in a file (one JSON line a
  * frame, `jsonl-location`) and, unless `overlay` is empty, in the picture. Where nothing is drawn the pixels' memory is passed on as it

@@ -3,12 +3,14 @@
 use std::{
     fs::File,
     io::Write,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use acdclip_model::{
+    Calibration,
+    calibration::Scales,
     detector::{self, Detection},
     map::Region,
     record::Record,
@@ -72,6 +74,11 @@ pub(super) struct Session {
     class: String,
     /// The setting that led to it.
     class_setting: String,
+    calibration: Option<Calibration>,
+    /// The setting that led to it.
+    calibration_setting: String,
+    /// Of the class, where there is a calibration for it.
+    scales: Option<Scales>,
     /// Of the caps; none before they are known.
     pub(super) picture: Option<Picture>,
     /// Where records are written.
@@ -91,6 +98,9 @@ impl Session {
         let mut session = Self {
             class: engine.detector().default_class(),
             class_setting: String::new(),
+            calibration: None,
+            calibration_setting: String::new(),
+            scales: None,
             engine,
             picture: None,
             lines,
@@ -117,6 +127,11 @@ impl Session {
         &self.class_setting
     }
 
+    /// The setting that led to the calibration.
+    pub(super) fn calibration_setting(&self) -> &str {
+        &self.calibration_setting
+    }
+
     /// Events begun so far.
     pub(super) fn event_count(&self) -> u64 {
         self.events.count()
@@ -135,7 +150,35 @@ impl Session {
         }
         self.class = class;
         self.class_setting = setting.to_owned();
+        self.choose_scales();
         Ok(())
+    }
+
+    /// Gives scores by the calibration in the file `setting` (empty: the model's own, if it has one) from now on. An error leaves the
+    /// calibration as it was.
+    pub(super) fn choose_calibration(&mut self, setting: &str) -> acdclip_model::Result<()> {
+        let path = (!setting.is_empty()).then(|| Path::new(setting));
+        let bundle = self.engine.detector().bundle();
+        self.calibration = Calibration::choose(path, bundle)?;
+        self.calibration_setting = setting.to_owned();
+        self.choose_scales();
+        Ok(())
+    }
+
+    fn choose_scales(&mut self) {
+        let calibration = self.calibration.as_ref();
+        let scales = calibration.and_then(|calibration| calibration.for_class(&self.class));
+        if scales != self.scales {
+            self.forget_result();
+        }
+        self.scales = scales;
+    }
+
+    /// Why the calibration does not hold, or not well, for what `settings` say.
+    pub(super) fn calibration_doubts(&self, settings: &Settings) -> Option<String> {
+        let (resize, domain) = (settings.resize.into(), settings.domain.into());
+        let calibration = self.calibration.as_ref()?;
+        calibration.doubts(&self.class, resize, domain)
     }
 
     /// The next frame is scored, whatever the interval.
@@ -211,6 +254,7 @@ impl Session {
             domain: settings.domain.into(),
             map_threshold: settings.pixel_threshold(),
             min_area: settings.min_area,
+            calibration: self.scales,
         };
         let interlaced = mapped
             .flags()
@@ -264,6 +308,8 @@ impl Measured {
     fn record(&self, settings: &Settings, model: &str) -> Record {
         let Detection {
             score,
+            raw_score,
+            calibrated,
             class_score,
             map_max,
             ..
@@ -271,8 +317,8 @@ impl Measured {
         let threshold = settings.score_threshold();
         Record {
             score,
-            raw_score: score,
-            calibrated: false,
+            raw_score,
+            calibrated,
             class_score,
             map_max,
             threshold,

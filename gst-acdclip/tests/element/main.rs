@@ -3,6 +3,7 @@
 #![cfg(feature = "builtin-model")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod calibration;
 mod flow;
 mod formats;
 mod metadata;

@@ -3,7 +3,7 @@
 use super::*;
 
 /// What the element complains of when it is started.
-fn complaint(properties: &[(&str, &str)]) -> (gst::glib::Error, String) {
+pub(crate) fn complaint(properties: &[(&str, &str)]) -> (gst::glib::Error, String) {
     let element = element(properties);
     let bus = gst::Bus::new();
     element.set_bus(Some(&bus));

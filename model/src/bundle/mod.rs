@@ -5,6 +5,7 @@
 //! `calibration` (or null) and `content_sha256`. A reader of version 1 ignores keys that it does not know. A bundle may leave its text tower
 //! out (`text_model.*` and `text_adapter.*`); it then scores the classes of its bank only.
 
+mod relabel;
 mod storage;
 mod write;
 

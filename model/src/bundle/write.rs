@@ -146,18 +146,7 @@ impl<'a> BundleWriter<'a> {
     pub fn write(self, path: &Path) -> Result<String> {
         self.check(path)?;
         let chunks = self.chunks();
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        let temp = temp_file(folder).map_err(|e| Error::io(path, e))?;
-        let hash = self.write_to(temp.as_file(), &chunks, path)?;
-        temp.persist(path).map_err(|e| Error::io(path, e.error))?;
-        // The rename itself is durable once the folder is; not every file system lets a folder be opened for that.
-        if let Ok(folder) = File::open(folder) {
-            folder.sync_all().ok();
-        }
-        Ok(hash)
+        write_whole(path, |file| self.write_to(file, &chunks, path))
     }
 
     fn write_to(&self, file: &File, chunks: &[Chunk<'_, '_>], path: &Path) -> Result<String> {
@@ -177,7 +166,6 @@ impl<'a> BundleWriter<'a> {
         out.write_all(&self.header(chunks, &hash, path)?)
             .map_err(io)?;
         out.flush().map_err(io)?;
-        file.sync_all().map_err(io)?;
         Ok(hash)
     }
 
@@ -334,6 +322,24 @@ impl Chunk<'_, '_> {
         }
         storage::encode(self.dtype, &values, rows).map_err(wrong)
     }
+}
+
+/// Lets `write` fill a file that then takes the name `path`: what is there is the old file or the new, whole.
+pub(super) fn write_whole<T>(path: &Path, write: impl FnOnce(&File) -> Result<T>) -> Result<T> {
+    let io = |e| Error::io(path, e);
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let temp = temp_file(folder).map_err(io)?;
+    let written = write(temp.as_file())?;
+    temp.as_file().sync_all().map_err(io)?;
+    temp.persist(path).map_err(|e| io(e.error))?;
+    // The rename itself is durable once the folder is; not every file system lets a folder be opened for that.
+    if let Ok(folder) = File::open(folder) {
+        folder.sync_all().ok();
+    }
+    Ok(written)
 }
 
 /// A file of its own in `folder`, that others may read once it has its name, as far as the user's umask lets them.

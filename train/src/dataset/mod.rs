@@ -26,7 +26,7 @@ pub(crate) mod names;
 
 mod check;
 mod layout;
-mod tree;
+pub(crate) mod tree;
 
 /// The index's name where a directory is given.
 pub(crate) const INDEX_NAME: &str = "meta.jsonl";

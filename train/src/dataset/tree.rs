@@ -79,7 +79,7 @@ pub(super) fn folder(directory: &Path, names: &[&str]) -> Outcome<Option<PathBuf
 }
 
 /// Pictures in `directory`, sorted; none where there is no such folder.
-pub(super) fn pictures(directory: &Path) -> Outcome<Vec<PathBuf>> {
+pub(crate) fn pictures(directory: &Path) -> Outcome<Vec<PathBuf>> {
     if !directory.is_dir() {
         return Ok(Vec::new());
     }

@@ -1,0 +1,171 @@
+//! Normal video through the element itself, so that every frame is scored as it will be.
+
+use std::{
+    fmt::Display,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use acdclip_model::config::Domain;
+use gst::prelude::*;
+use indicatif::ProgressBar;
+
+use super::{Scoring, footage::Footage};
+use crate::outcome::{Failure, Outcome};
+
+/// Nanoseconds in an hour.
+const HOUR: f64 = 3.6e12;
+
+/// What the element said of one frame that it measured.
+struct Scored {
+    score: f32,
+    map_max: f32,
+}
+
+/// What has come out of the element so far.
+#[derive(Default)]
+struct Seen {
+    scored: Vec<Scored>,
+    frames: u64,
+    first: Option<u64>,
+    last: Option<u64>,
+}
+
+impl Seen {
+    fn take(&mut self, buffer: &gst::BufferRef) {
+        let Ok(meta) = gst::meta::CustomMeta::from_buffer(buffer, "AcdClipMeta") else {
+            return;
+        };
+        let record = meta.structure();
+        self.frames += 1;
+        if let Some(pts) = buffer.pts().map(gst::ClockTime::nseconds) {
+            self.first.get_or_insert(pts);
+            self.last = Some(pts);
+        }
+        // Frames between two that are measured say nothing new.
+        if record.get("age") == Ok(0u64)
+            && let (Ok(score), Ok(map_max)) =
+                (record.get::<f64>("raw-score"), record.get::<f64>("map-max"))
+        {
+            self.scored.push(Scored {
+                score: score as f32,
+                map_max: map_max as f32,
+            });
+        }
+    }
+
+    /// From the first frame's begin to the last one's end.
+    fn hours(&self) -> f64 {
+        let (Some(first), Some(last)) = (self.first, self.last) else {
+            return 0.0;
+        };
+        let between = self.frames.saturating_sub(1).max(1) as f64;
+        last.saturating_sub(first) as f64 / HOUR * self.frames as f64 / between
+    }
+}
+
+/// Makes the element known to this process.
+pub(super) fn init() -> Outcome {
+    let failed = |e: &dyn Display| Failure::Arguments(format!("GStreamer cannot be used: {e}"));
+    gst::init().map_err(|e| failed(&e))?;
+    gstacdclip::plugin_register_static().map_err(|e| failed(&e))
+}
+
+/// Adds the video at `path`, scored for `class`; [`init`] comes first.
+pub(super) fn add(
+    footage: &mut Footage,
+    path: &Path,
+    scoring: &Scoring<'_>,
+    class: &str,
+    progress: &ProgressBar,
+) -> Outcome {
+    let seen = watch(path, scoring, class, progress).map_err(|e| Failure::wrong_file(path, &e))?;
+    if seen.scored.is_empty() {
+        return Err(Failure::wrong_file(
+            path,
+            &"wanted a video, found no frame in it",
+        ));
+    }
+    footage.hours += seen.hours();
+    for (i, frame) in seen.scored.iter().enumerate() {
+        footage.push(frame.score, frame.map_max, i > 0);
+    }
+    Ok(())
+}
+
+fn watch(
+    path: &Path,
+    scoring: &Scoring<'_>,
+    class: &str,
+    progress: &ProgressBar,
+) -> Result<Seen, String> {
+    let pipeline = pipeline(path, scoring, class).map_err(|e| e.to_string())?;
+    let seen: Arc<Mutex<Seen>> = Arc::default();
+    let (into, progress) = (Arc::clone(&seen), progress.clone());
+    let pad = pipeline
+        .by_name("sink")
+        .and_then(|sink| sink.static_pad("sink"))
+        .ok_or("the pipeline has no end")?;
+    pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        if let Some(buffer) = info.buffer() {
+            lock(&into).take(buffer);
+            progress.inc(1);
+        }
+        gst::PadProbeReturn::Ok
+    });
+    let ran = run(&pipeline);
+    // Whatever came of it: a pipeline is not dropped while it runs.
+    let stopped = pipeline.set_state(gst::State::Null);
+    ran?;
+    stopped.map_err(|e| e.to_string())?;
+    let seen = std::mem::take(&mut *lock(&seen));
+    Ok(seen)
+}
+
+fn lock(seen: &Mutex<Seen>) -> std::sync::MutexGuard<'_, Seen> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is not of the scoring is chosen so that frames cost nothing more than their scores.
+fn pipeline(
+    path: &Path,
+    scoring: &Scoring<'_>,
+    class: &str,
+) -> Result<gst::Pipeline, gst::glib::Error> {
+    let line = "filesrc name=source ! decodebin ! videoconvert \
+                ! acdclip name=acdclip overlay=0 messages=none map-threshold=1 ! fakesink name=sink sync=false";
+    let pipeline = gst::parse::launch(line)?
+        .downcast::<gst::Pipeline>()
+        .map_err(|_| gst::glib::Error::new(gst::CoreError::Failed, "no pipeline"))?;
+    if let Some(source) = pipeline.by_name("source") {
+        source.set_property("location", path);
+    }
+    if let Some(element) = pipeline.by_name("acdclip") {
+        element.set_property("model", scoring.model.unwrap_or(Path::new("")));
+        element.set_property("device", scoring.device.to_string());
+        element.set_property("class-name", class);
+        element.set_property("interval", scoring.interval);
+        element.set_property_from_str("resize", scoring.resize.name());
+        element.set_property_from_str("domain", scoring.domain.map_or("model", Domain::name));
+    }
+    Ok(pipeline)
+}
+
+/// Plays `pipeline` to its end.
+fn run(pipeline: &gst::Pipeline) -> Result<(), String> {
+    let bus = pipeline.bus().ok_or("the pipeline has no bus")?;
+    let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
+    let message = match pipeline.set_state(gst::State::Playing) {
+        Ok(_) => bus.timed_pop_filtered(None, &kinds),
+        // Why it cannot is on the bus already.
+        Err(_) => bus.pop_filtered(&kinds),
+    };
+    match message.as_ref().map(|message| message.view()) {
+        Some(gst::MessageView::Eos(_)) => Ok(()),
+        Some(gst::MessageView::Error(e)) => Err(format!(
+            "{}; wanted a picture, or a video that GStreamer can decode",
+            e.error()
+        )),
+        _ => Err("GStreamer cannot start to read it".into()),
+    }
+}
