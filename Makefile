@@ -3,7 +3,7 @@
 TOOLS := .ci/tools.sh
 CARGO := $(TOOLS) cargo
 
-.PHONY: help demo test bench compact-bundle compact-check
+.PHONY: help demo test bench compact compact-check
 
 # Where weights, data and golden files that are not part of the project lie.
 SHARED ?= ../shared
@@ -13,8 +13,8 @@ help:
 	@echo 'make demo    run the plugin over a sample video: target/demo/'
 	@echo 'make test    everything that CI runs'
 	@echo 'make bench   time of the compact model on this machine, a line a stage'
-	@echo 'make compact-bundle   write the built-in model anew from its vision tower and its adapters'
-	@echo 'make compact-check    compare the compact model in float32 with the numbers it was trained to'
+	@echo 'make compact          train the built-in model and its zero-shot variant anew (about half an hour on two cores)'
+	@echo 'make compact-check    compare the compact network with the numbers that PyTorch computed for its first weights'
 
 demo:
 	@$(TOOLS) pipelines/demo.sh
@@ -38,12 +38,15 @@ $(COMPACT)/venv/bin/python:
 $(COMPACT)/tower.safetensors: $(COMPACT)/venv/bin/python
 	$< $(SHARED)/tools/compact_backbone.py $@ --f32
 
-compact-bundle: $(COMPACT)/tower.safetensors
-	$(CARGO) run --locked -p acdclip-train --no-default-features -- import --base $< \
-	    --config $(SHARED)/weights/compact_seed.json --adapter $(SHARED)/weights/compact_seed.safetensors --dtype q8 \
-	    --data 'Vision tower: DINOv2 ViT-S/14. Adapters: rail400, magnetic-tile, SD-saliency-900, KolektorSDD, composite lay-up, MVTec AD (leather, tile, wood, transistor, zipper), aluminium surface, CVC-ClinicDB, Kvasir-SEG; see MODEL_CARD.md' \
-	    --licence 'Research and evaluation only; see WEIGHTS-LICENSE' \
-	    -o model/weights/compact.safetensors
+# Trains a recipe, or goes on with a run of it that was stopped.
+train-%: train/recipes/%.toml $(COMPACT)/tower.safetensors
+	if [ -f $(COMPACT)/$*/config.toml ]; then set -- --resume; else set -- --config $<; fi; \
+	$(CARGO) run --locked --release -p acdclip-train --no-default-features -- train -o $(COMPACT)/$* "$$@"
+
+compact: train-compact train-compact-zero-shot
+	cp $(COMPACT)/compact/bundle.safetensors model/weights/compact.safetensors
+	cp $(COMPACT)/compact-zero-shot/model.json model/weights/compact-zero-shot.json
+	cp $(COMPACT)/compact-zero-shot/adapters/epoch-002.safetensors model/weights/compact-zero-shot.safetensors
 
 compact-check: $(COMPACT)/tower.safetensors
 	ACDCLIP_COMPACT_TOWER=$(abspath $<) $(CARGO) test --locked -p acdclip-model --test compact -- --nocapture

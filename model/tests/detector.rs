@@ -109,7 +109,10 @@ fn the_score_is_the_domains_mixture() {
         };
         let found = detector.score_with(&frame, CLASS, &settings).unwrap();
         let weights = domain.map_or(detector.config().image_score, Domain::image_score);
-        let expected = weights.cls * found.class_score + weights.map_max * found.map_max;
+        let top = found.map.top_mean(weights.top_share);
+        let expected = weights.cls * found.class_score
+            + weights.map_max * found.map_max
+            + weights.map_top * top;
         assert!((found.score - expected).abs() < 1e-6, "{domain:?}");
     }
 }

@@ -204,6 +204,7 @@ fn a_line_has_exactly_the_fields_that_are_promised() {
         "map_max",
         "threshold",
         "anomalous",
+        "calibrated",
         "regions",
         "model",
     ];

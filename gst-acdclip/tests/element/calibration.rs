@@ -79,16 +79,12 @@ fn score_and_map_are_calibrated_and_raw_values_kept() {
     let raw = raw(&caps);
     let place = Place::new();
     let (score, map) = (number(&raw, "score"), number(&raw, "map-max"));
-    let bound = |below: f64, above: f64| {
-        calibration(
-            ANY_CLASS,
-            (score * 0.5, score * above),
-            (map * 0.5, map * below),
-        )
-    };
+    let (below, above) = (|raw: f64| raw * 0.95, |raw: f64| (raw + 1.0) / 2.0);
     // The score's threshold lies above what the ball is given, the map's below it; then the other way round.
-    for (below, above, alarm) in [(0.95, 1.05, false), (1.0001, 0.95, true)] {
-        let file = place.write("c.toml", &bound(below, above));
+    let bounds = [(above(score), below(map)), (below(score), above(map))];
+    for ((of_score, of_map), alarm) in bounds.into_iter().zip([false, true]) {
+        let bound = calibration(ANY_CLASS, (score * 0.5, of_score), (map * 0.5, of_map));
+        let file = place.write("c.toml", &bound);
         let mut bench = Bench::new(&[("calibration", &file)], &caps);
         let found = record(&bench.pass(picture("ball", &caps, 0)));
         assert!(found.get::<bool>("calibrated").unwrap());
