@@ -53,6 +53,7 @@ impl ModelArgs {
     }
 
     /// Where to compute.
+    #[cfg(feature = "video")]
     pub(crate) fn device(&self) -> DeviceSpec {
         self.device
     }

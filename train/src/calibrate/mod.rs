@@ -2,10 +2,10 @@
 //!
 //! [`footage`] and [`video`] score it, [`threshold`] finds the values, [`report`] says what came of it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use acdclip_model::{
-    Bundle, Calibration, Detector, DeviceSpec, Settings,
+    Bundle, Calibration, Settings,
     calibration::{Anchors, ClassCalibration},
     config::Domain,
     preprocess::Resize,
@@ -64,6 +64,7 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value = "squash")]
     resize: ResizeName,
     /// Score every N-th frame of a video, as in the element's property.
+    #[cfg(feature = "video")]
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     interval: u32,
     /// Write the calibration to a file of its own, in TOML.
@@ -91,15 +92,6 @@ fn quantile(text: &str) -> Result<f64, String> {
     }
 }
 
-/// How frames are scored.
-struct Scoring<'a> {
-    model: Option<&'a Path>,
-    device: DeviceSpec,
-    resize: Resize,
-    domain: Option<Domain>,
-    interval: u32,
-}
-
 /// How many false alarms are allowed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Goal {
@@ -114,15 +106,8 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let goal = Goal::of(args, &files)?;
     let bundle = args.model.bundle()?;
     let classes = classes(args, &bundle)?;
-    let scoring = Scoring {
-        model: args.model.path(),
-        device: args.model.device(),
-        resize: args.resize.into(),
-        domain: args.domain.map(Domain::from),
-        interval: args.interval,
-    };
-    let footages = scoring.score(&files, &classes, &args.model)?;
-    let mut calibration = Calibration::new(bundle.hash(), scoring.resize, scoring.domain);
+    let footages = args.score(&files, &classes)?;
+    let mut calibration = Calibration::new(bundle.hash(), args.resize(), args.domain());
     let mut measured = Vec::new();
     for (class, footage) in classes.into_iter().zip(footages) {
         let (entry, rows) = goal.calibrate(&class, &footage)?;
@@ -178,13 +163,21 @@ fn write(args: &Args, bundle: &Bundle, calibration: &Calibration) -> Outcome {
     Ok(())
 }
 
-impl Scoring<'_> {
+impl Args {
+    fn resize(&self) -> Resize {
+        self.resize.into()
+    }
+
+    fn domain(&self) -> Option<Domain> {
+        self.domain.map(Domain::from)
+    }
+
     /// Scores all files for each class.
-    fn score(&self, files: &Files, classes: &[String], model: &ModelArgs) -> Outcome<Vec<Footage>> {
+    fn score(&self, files: &Files, classes: &[String]) -> Outcome<Vec<Footage>> {
         let progress = footage::progress();
         let mut footages = vec![Footage::default(); classes.len()];
         if !files.pictures.is_empty() {
-            self.score_pictures(files, classes, &model.open()?, &mut footages, &progress)?;
+            self.score_pictures(files, classes, &mut footages, &progress)?;
         }
         self.score_videos(files, classes, &mut footages, &progress)?;
         progress.finish_and_clear();
@@ -195,17 +188,17 @@ impl Scoring<'_> {
         &self,
         files: &Files,
         classes: &[String],
-        detector: &Detector,
         footages: &mut [Footage],
         progress: &ProgressBar,
     ) -> Outcome {
+        let detector = self.model.open()?;
         let settings = Settings {
-            resize: self.resize,
-            domain: self.domain,
+            resize: self.resize(),
+            domain: self.domain(),
             ..Settings::default()
         };
         for (class, footage) in classes.iter().zip(footages) {
-            footage.add_pictures(&files.pictures, detector, class, &settings, progress)?;
+            footage.add_pictures(&files.pictures, &detector, class, &settings, progress)?;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use acdclip_model::config::Domain;
 use gst::prelude::*;
 use indicatif::ProgressBar;
 
-use super::{Scoring, footage::Footage};
+use super::{Args, footage::Footage};
 use crate::outcome::{Failure, Outcome};
 
 /// Nanoseconds in an hour.
@@ -75,11 +75,11 @@ pub(super) fn init() -> Outcome {
 pub(super) fn add(
     footage: &mut Footage,
     path: &Path,
-    scoring: &Scoring<'_>,
+    args: &Args,
     class: &str,
     progress: &ProgressBar,
 ) -> Outcome {
-    let seen = watch(path, scoring, class, progress).map_err(|e| Failure::wrong_file(path, &e))?;
+    let seen = watch(path, args, class, progress).map_err(|e| Failure::wrong_file(path, &e))?;
     if seen.scored.is_empty() {
         return Err(Failure::wrong_file(
             path,
@@ -93,13 +93,8 @@ pub(super) fn add(
     Ok(())
 }
 
-fn watch(
-    path: &Path,
-    scoring: &Scoring<'_>,
-    class: &str,
-    progress: &ProgressBar,
-) -> Result<Seen, String> {
-    let pipeline = pipeline(path, scoring, class).map_err(|e| e.to_string())?;
+fn watch(path: &Path, args: &Args, class: &str, progress: &ProgressBar) -> Result<Seen, String> {
+    let pipeline = pipeline(path, args, class).map_err(|e| e.to_string())?;
     let seen: Arc<Mutex<Seen>> = Arc::default();
     let (into, progress) = (Arc::clone(&seen), progress.clone());
     let pad = pipeline
@@ -127,11 +122,7 @@ fn lock(seen: &Mutex<Seen>) -> std::sync::MutexGuard<'_, Seen> {
 }
 
 /// What is not of the scoring is chosen so that frames cost nothing more than their scores.
-fn pipeline(
-    path: &Path,
-    scoring: &Scoring<'_>,
-    class: &str,
-) -> Result<gst::Pipeline, gst::glib::Error> {
+fn pipeline(path: &Path, args: &Args, class: &str) -> Result<gst::Pipeline, gst::glib::Error> {
     let line = "filesrc name=source ! decodebin ! videoconvert \
                 ! acdclip name=acdclip overlay=0 messages=none map-threshold=1 ! fakesink name=sink sync=false";
     let pipeline = gst::parse::launch(line)?
@@ -141,12 +132,12 @@ fn pipeline(
         source.set_property("location", path);
     }
     if let Some(element) = pipeline.by_name("acdclip") {
-        element.set_property("model", scoring.model.unwrap_or(Path::new("")));
-        element.set_property("device", scoring.device.to_string());
+        element.set_property("model", args.model.path().unwrap_or(Path::new("")));
+        element.set_property("device", args.model.device().to_string());
         element.set_property("class-name", class);
-        element.set_property("interval", scoring.interval);
-        element.set_property_from_str("resize", scoring.resize.name());
-        element.set_property_from_str("domain", scoring.domain.map_or("model", Domain::name));
+        element.set_property("interval", args.interval);
+        element.set_property_from_str("resize", args.resize().name());
+        element.set_property_from_str("domain", args.domain().map_or("model", Domain::name));
     }
     Ok(pipeline)
 }
