@@ -2,6 +2,7 @@
 //!
 //! Knows no GStreamer and opens no image or video file. Most callers need only [`Detector`].
 
+mod backward;
 pub mod bundle;
 pub mod calibration;
 pub mod clip;

@@ -160,13 +160,23 @@ fn rows(path: &Path) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// The table without its last column, which is a time.
+/// The table without the columns that are times.
 fn untimed(path: &Path) -> Vec<Vec<String>> {
-    let mut rows = rows(path);
-    for row in &mut rows {
-        row.pop();
-    }
-    rows
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let header = text.lines().next().unwrap_or_default().split(',');
+    let kept: Vec<_> = header
+        .map(|name| !["images_per_second", "seconds"].contains(&name))
+        .collect();
+    rows(path)
+        .into_iter()
+        .map(|row| {
+            let cells = row.into_iter().zip(&kept);
+            cells
+                .filter(|(_, kept)| **kept)
+                .map(|cell| cell.0)
+                .collect()
+        })
+        .collect()
 }
 
 fn files(folder: &Path) -> Vec<String> {
@@ -280,6 +290,69 @@ fn a_run_repeats_itself_bit_for_bit_and_another_seed_does_not() {
     let other = run(place.arguments("c", &["--seed", "6"]));
     assert_eq!(other.code, Some(0), "{other:?}");
     assert!(place.bytes("a/bundle.safetensors") != place.bytes("c/bundle.safetensors"));
+}
+
+/// The losses in a run's table, a step each.
+fn losses(run: &Path) -> Vec<f64> {
+    let rows = rows(&run.join("log.csv"));
+    rows.iter().map(|row| row[3].parse().unwrap()).collect()
+}
+
+#[test]
+fn towers_in_half_precision_train_as_those_in_single_precision() {
+    let place = Place::new();
+    let schedule = "[schedule]\nepochs = 6\nbatch_size = 2";
+    place.recipe(schedule);
+    place.trained("f32");
+    let single = losses(&place.path("f32"));
+    for compute in ["bf16", "f16"] {
+        let ran = run(place.arguments(compute, &["--compute", compute]));
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        let half = losses(&place.path(compute));
+        assert_eq!(half.len(), single.len());
+        for (step, (half, single)) in half.iter().zip(&single).enumerate() {
+            let gap = (half - single).abs() / single;
+            assert!(gap < 0.03, "{compute}, step {step}: {half} for {single}");
+        }
+        assert_ne!(half, single, "{compute}");
+        let adapters = place.bytes(&format!("{compute}/adapters/epoch-006.safetensors"));
+        let adapters = safetensors::SafeTensors::deserialize(&adapters).unwrap();
+        let wide = |t: &safetensors::tensor::TensorView<'_>| t.dtype() == safetensors::Dtype::F32;
+        assert!(adapters.tensors().iter().all(|(_, tensor)| wide(tensor)));
+    }
+}
+
+#[test]
+fn a_run_in_f16_finds_the_largest_scale_that_holds_and_keeps_it_when_gone_on_with() {
+    let place = Place::new();
+    let recipe = |epochs| {
+        let loss = "[loss]\nfocal = 3e3\ndice_normal = 3e3\ndice_abnormal = 3e3\nclass = 3e3";
+        place.recipe(&format!(
+            "compute = \"f16\"\n{loss}\n[schedule]\nepochs = {epochs}\nbatch_size = 2"
+        ));
+    };
+    recipe(4);
+    let whole = place.trained("whole");
+    let found = whole.err.matches("too large for f16").count();
+    assert!((1..16).contains(&found), "{whole:?}");
+    recipe(2);
+    place.trained("stopped");
+    let resumed = run([
+        "train",
+        "--device",
+        "cpu",
+        "-o",
+        &place.path("stopped").display().to_string(),
+        "--resume",
+        "--epochs",
+        "4",
+    ]);
+    assert_eq!(resumed.code, Some(0), "{resumed:?}");
+    assert!(!resumed.err.contains("too large for f16"), "{resumed:?}");
+    assert_eq!(
+        untimed(&place.path("whole/log.csv")),
+        untimed(&place.path("stopped/log.csv"))
+    );
 }
 
 const LONG: &str = "[schedule]\nepochs = 12\nbatch_size = 2\n[validation]\nfraction = 0.2\n[output]\nbundle = \"best\"\n[optimizer]\nschedule = \"cosine\"\naverage = 0.9";

@@ -98,12 +98,12 @@ impl Attention {
         let [q, k, v] = self.input.forward(x)?;
         let q = split(&(q * (head as f64).powf(-0.5))?)?; // [B, H, L, d]
         let (k, v) = (split(&k)?, split(&v)?);
-        let scores = q.matmul(&k.t()?)?; // [B, H, L, L]
+        let scores = ops::matmul(&q, &k.t()?)?; // [B, H, L, L]
         let scores = match mask {
             Some(mask) => scores.broadcast_add(mask)?,
             None => scores,
         };
-        let mixed = ops::softmax(scores)?.matmul(&v)?; // [B, H, L, d]
+        let mixed = ops::matmul(&ops::softmax(scores)?, &v)?; // [B, H, L, d]
         let joined = mixed.transpose(1, 2)?.reshape((batch, len, width))?;
         ops::linear(&joined, &self.output)
     }

@@ -4,12 +4,12 @@
 
 use std::collections::HashMap;
 
-use candle_core::{Module, Result, Tensor};
+use candle_core::{DType, Module, Result, Tensor};
 use candle_nn::VarBuilder;
 use parking_lot::Mutex;
 
 use super::attention::{Block, BlockConfig, LayerNorm};
-use crate::{config::Config, resample::Separable};
+use crate::{config::Config, ops, resample::Separable};
 
 /// Position tables kept ready, by grid. A stream uses one; a caller that feeds a picture of every size must not fill the memory.
 const KEPT_GRIDS: usize = 8;
@@ -81,9 +81,9 @@ impl VisionTower {
     pub fn embed(&self, pixels: &Tensor) -> Result<Tensor> {
         let grid = self.grid(pixels)?;
         let batch = pixels.dim(0)?;
-        let patches = self
-            .patches(pixels, grid)?
-            .broadcast_matmul(&self.patch_embedding.t()?)?; // [B, L, D]
+        let pixels = pixels.to_dtype(self.patch_embedding.dtype())?;
+        let patches = self.patches(&pixels, grid)?;
+        let patches = ops::matmul(&patches, &self.patch_embedding.t()?)?; // [B, L, D]
         let class = self.class_embedding.reshape((1, 1, ()))?;
         let class = class.broadcast_as((batch, 1, class.dim(2)?))?;
         let tokens = Tensor::cat(&[&class.contiguous()?, &patches], 1)?
@@ -111,7 +111,9 @@ impl VisionTower {
         if let Some(kept) = self.resized.lock().get(&grid) {
             return Ok(kept.clone());
         }
-        let table = resize_positions(&self.positions, self.table_grid, grid)?;
+        let wide = self.positions.to_dtype(DType::F32)?;
+        let table = resize_positions(&wide, self.table_grid, grid)?;
+        let table = table.to_dtype(self.positions.dtype())?;
         if !table.track_op() {
             let mut resized = self.resized.lock();
             if resized.len() >= KEPT_GRIDS {

@@ -115,10 +115,11 @@ impl AcdClip {
             for block in blocks {
                 x = block.forward(&x, None)?;
             }
-            let adapted = group
-                .adapter
-                .forward(&x.narrow(1, 1, patches)?.contiguous()?, grid)?;
-            x = Tensor::cat(&[&x.narrow(1, 0, 1)?.contiguous()?, &adapted], 1)?;
+            let seen = x.narrow(1, 1, patches)?.contiguous()?;
+            let seen = seen.to_dtype(group.adapter.dtype())?;
+            let adapted = group.adapter.forward(&seen, grid)?;
+            let class = x.narrow(1, 0, 1)?.contiguous()?;
+            x = Tensor::cat(&[&class, &adapted.to_dtype(x.dtype())?], 1)?;
             taps.push(adapted);
         }
         Ok(taps)

@@ -2,7 +2,7 @@
 //!
 //! Equations 1 to 3 of the paper; names of the tensors as in the authors' checkpoints (`model/adapter_modules.py`).
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
 use crate::{
@@ -251,6 +251,11 @@ impl Adapter {
             other => other,
         };
         Ok(Self { residual, ..self })
+    }
+
+    /// What its numbers are, which may be wider than the tower's.
+    pub fn dtype(&self) -> DType {
+        self.blend.dtype()
     }
 
     /// Tokens [B, L, D] -> adapted tokens [B, L, D]. `grid` is where they lie; plain low-rank adapters do not look at it.

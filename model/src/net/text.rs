@@ -96,21 +96,23 @@ impl TextEncoder {
             .flat_map(|ids| ids[..len].to_vec())
             .collect::<Vec<_>>();
         let cut = Tensor::from_vec(cut, (prompts, len), &self.device)?;
-        let mask = causal_mask(len, &self.device)?;
         let step = self.tower.blocks().len() / self.adapters.len();
         let mut x = self.tower.embed(&cut)?; // [P, L, W]
+        let mask = causal_mask(len, &self.device)?.to_dtype(x.dtype())?;
         let mut levels = Vec::with_capacity(self.adapters.len());
         for (i, group) in self.tower.blocks().chunks(step).enumerate() {
             for block in group {
                 x = block.forward(&x, Some(&mask))?;
             }
-            x = self.adapters[i].forward(&x, (1, len))?;
+            let adapter = &self.adapters[i];
+            let adapted = adapter.forward(&x.to_dtype(adapter.dtype())?, (1, len))?;
             let at_end = ends
                 .iter()
                 .enumerate()
-                .map(|(prompt, end)| x.get(prompt)?.narrow(0, *end, 1))
+                .map(|(prompt, end)| adapted.get(prompt)?.narrow(0, *end, 1))
                 .collect::<Result<Vec<_>>>()?;
             levels.push(self.norms[i].forward(&Tensor::cat(&at_end, 0)?)?);
+            x = adapted.to_dtype(x.dtype())?;
         }
         Ok(levels)
     }

@@ -12,7 +12,7 @@ use candle_core::{Device, Tensor, Var};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
-use super::{average::Average, loss::Parts, optimizer::Adam};
+use super::{average::Average, loss::Parts, loss_scale::LossScale, optimizer::Adam};
 use crate::{
     files::write_whole,
     outcome::{Failure, Outcome},
@@ -42,6 +42,9 @@ pub(crate) struct State {
     pub(crate) sums: Parts,
     /// Those pictures.
     pub(crate) images: u64,
+    /// The factor on the loss, where it is computed in f16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) scale: Option<LossScale>,
     /// The epoch of the least validation loss, and that loss.
     pub(crate) best: Option<(usize, f64)>,
     adam_steps: u64,

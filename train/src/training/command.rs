@@ -11,7 +11,7 @@ use std::{
 use acdclip_model::{Config, DeviceSpec};
 
 use super::{
-    recipe::{DataPart, Recipe},
+    recipe::{Compute, DataPart, Recipe},
     trainer::{BUNDLE, CONFIG, MODEL_CONFIG, Trainer},
 };
 use crate::{
@@ -49,6 +49,9 @@ pub(crate) struct Args {
     /// Images in a batch, instead of the recipe's.
     #[arg(long, value_name = "N", conflicts_with = "resume")]
     batch_size: Option<usize>,
+    /// What frozen towers compute in, instead of the recipe's.
+    #[arg(long, value_enum, conflicts_with = "resume")]
+    compute: Option<Compute>,
     /// Seed, instead of the recipe's.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -132,6 +135,7 @@ fn fresh(args: &Args, kept: &Path) -> Outcome<Recipe> {
     }
     recipe.schedule.epochs = args.epochs.unwrap_or(recipe.schedule.epochs);
     recipe.schedule.batch_size = args.batch_size.unwrap_or(recipe.schedule.batch_size);
+    recipe.compute = args.compute.unwrap_or(recipe.compute);
     recipe.seed = args.seed.unwrap_or(recipe.seed);
     Ok(recipe)
 }

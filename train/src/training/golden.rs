@@ -50,6 +50,11 @@ struct Case {
 
 impl Case {
     fn load(golden: &Path, name: &str) -> Self {
+        Self::load_in(golden, name, DType::F32)
+    }
+
+    /// With towers in `dtype`.
+    fn load_in(golden: &Path, name: &str, dtype: DType) -> Self {
         let folder = golden.join(name);
         let json = std::fs::read_to_string(folder.join("config.json")).unwrap();
         let config = Config::from_json(&json).unwrap();
@@ -58,7 +63,7 @@ impl Case {
         let adapters = folder.join("adapter_1.pth");
         let import = Import::open(&base, Some(&adapters), config.clone()).unwrap();
         let parameters = Parameters::new(0, Some(import.tensors().clone()), None);
-        let frozen = import.var_builder(DType::F32, &Device::Cpu);
+        let frozen = import.var_builder(dtype, &Device::Cpu);
         let trained = parameters.var_builder(&Device::Cpu);
         let text = config.text.as_ref().unwrap();
         Self {
@@ -175,6 +180,31 @@ fn golden_gradients_are_met() {
         let (worst, parameter) = errors.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap();
         println!("{name}: at most {worst:.1e}, {parameter}");
         assert!(worst < 1e-4, "{name} {parameter}: {worst}");
+    }
+}
+
+#[test]
+fn golden_gradients_are_nearly_met_in_half_precision() {
+    let Some(golden) = golden() else { return };
+    // Eleven and eight binary digits: one rounding is 5e-4 and 4e-3.
+    for (dtype, allowed) in [(DType::F16, 0.01), (DType::BF16, 0.08)] {
+        for name in CASES {
+            let case = Case::load_in(&golden, name, dtype);
+            let loss = relative(&case.loss().total, &case.expected["loss_total"]);
+            assert!(loss < allowed, "{name} {dtype:?}: loss off by {loss}");
+            let (ours, theirs) = (case.gradients(), case.golden("grad."));
+            let (mut gaps, mut lengths) = (0.0, 0.0);
+            for (parameter, gradient) in &theirs {
+                let ours = &ours[parameter];
+                assert_eq!(ours.dtype(), DType::F32);
+                let norm = length(numbers(gradient).into_iter().map(f64::from));
+                gaps += (relative(ours, gradient) * norm).powi(2);
+                lengths += norm.powi(2);
+            }
+            let gradient = (gaps / lengths).sqrt();
+            println!("{name} {dtype:?}: loss off by {loss:.1e}, gradient by {gradient:.1e}");
+            assert!(gradient < allowed, "{name} {dtype:?}: {gradient}");
+        }
     }
 }
 

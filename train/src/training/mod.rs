@@ -13,6 +13,7 @@ pub(crate) mod command;
 mod loader;
 mod log;
 mod loss;
+mod loss_scale;
 mod network;
 mod optimizer;
 mod parameters;

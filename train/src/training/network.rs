@@ -72,7 +72,7 @@ impl Network {
             Some(import.tensors().clone()),
             config.text.clone(),
         );
-        let base = import.var_builder(DType::F32, device);
+        let base = import.var_builder(recipe.compute.into(), device);
         let trained = parameters.var_builder(device);
         let net = AcdClip::new(&config, base.clone(), trained.clone()).map_err(Error::from)?;
         let text = match &config.text {

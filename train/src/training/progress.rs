@@ -15,6 +15,15 @@ const BETWEEN_LINES: Duration = Duration::from_secs(15);
 /// Over how many steps the pace is averaged, about.
 const MEMORY: f64 = 20.0;
 
+/// How fast it goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Speed {
+    /// Seconds since the step before.
+    pub(crate) seconds: f64,
+    /// Pictures a second, averaged over the last steps.
+    pub(crate) images_per_second: f64,
+}
+
 /// A run's bar or lines.
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
@@ -53,8 +62,8 @@ impl Progress {
         }
     }
 
-    /// One batch of `images` pictures is done. Returns pictures a second, averaged over the last ones.
-    pub(crate) fn step(&mut self, epoch: usize, images: usize, parts: &Parts) -> f64 {
+    /// One batch of `images` pictures is done.
+    pub(crate) fn step(&mut self, epoch: usize, images: usize, parts: &Parts) -> Speed {
         let seconds = self.last_step.elapsed().as_secs_f64();
         self.last_step = Instant::now();
         self.done += 1;
@@ -81,7 +90,10 @@ impl Progress {
             }
             None => {}
         }
-        1.0 / pace.max(1e-9)
+        Speed {
+            seconds,
+            images_per_second: 1.0 / pace.max(1e-9),
+        }
     }
 
     fn text(&self, epoch: usize, pace: f64, parts: &Parts) -> String {

@@ -13,6 +13,7 @@ use acdclip_model::{
     Bundle, Config,
     config::{Activation, AdapterKind, Blur, Form, Fusion, ImageScore, Prompts, TextConfig},
 };
+use candle_core::DType;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -27,6 +28,8 @@ const MAX_BYTES: u64 = 1 << 20;
 pub(crate) struct Recipe {
     /// Where all chance comes from: initial values, order and augmentation.
     pub(crate) seed: u64,
+    /// What frozen towers compute in. Everything that is trained, and the loss, stay f32.
+    pub(crate) compute: Compute,
     /// Folder that relative paths of data sets start from, instead of the recipe's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) data_root: Option<PathBuf>,
@@ -50,6 +53,29 @@ pub(crate) struct Recipe {
     pub(crate) output: OutputPart,
     /// What it is trained on.
     pub(crate) data: Vec<DataPart>,
+}
+
+/// Numbers that frozen towers compute in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Compute {
+    /// Single precision.
+    #[default]
+    F32,
+    /// Half precision with the exponents of f32; for GPUs.
+    Bf16,
+    /// Half precision with few exponents, for which the loss is scaled; for GPUs.
+    F16,
+}
+
+impl From<Compute> for DType {
+    fn from(compute: Compute) -> Self {
+        match compute {
+            Compute::F32 => Self::F32,
+            Compute::Bf16 => Self::BF16,
+            Compute::F16 => Self::F16,
+        }
+    }
 }
 
 /// The model and what of it is trained.

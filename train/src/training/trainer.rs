@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 
 use super::{
     average::{Average, put_back},
@@ -19,7 +19,7 @@ use super::{
     network::Network,
     optimizer::{self, Adam, Gradients},
     progress::{Progress, named},
-    recipe::{AugmentPart, Chosen, Recipe},
+    recipe::{AugmentPart, Chosen, Compute, Recipe},
     samples::{Samples, draw},
     schedule::{self, Place},
     tensorboard::Events,
@@ -83,7 +83,10 @@ impl Trainer {
         let mut average = Average::new(recipe.optimizer.average);
         let restored =
             checkpoints.restore(&network.parameters(), average.as_mut(), &mut warnings)?;
-        let (state, adam) = restored.unwrap_or_default();
+        let (mut state, adam) = restored.unwrap_or_default();
+        if recipe.compute == Compute::F16 {
+            state.scale.get_or_insert_default();
+        }
         let pool = pool(&recipe.loader)?;
         let loader = |samples, augment| {
             let (seed, config) = (recipe.seed, network.config());
@@ -272,9 +275,38 @@ impl Trainer {
         if !parts.is_finite() {
             return Err(self.not_finite("loss", &named(&parts), &batch.samples));
         }
-        let store = loss.total.backward().map_err(acdclip_model::Error::from)?;
-        let gradients = optimizer::gradients(&store, &self.network.parameters());
+        let gradients = self
+            .gradients(&loss.total)
+            .map_err(acdclip_model::Error::from)?;
         Ok((parts, gradients))
+    }
+
+    fn gradients(&self, loss: &Tensor) -> candle_core::Result<Gradients> {
+        let factor = self.state.scale.map_or(1.0, |scale| scale.factor());
+        let store = match factor {
+            1.0 => loss.backward()?,
+            factor => (loss * factor)?.backward()?,
+        };
+        let scaled = optimizer::gradients(&store, &self.network.parameters());
+        let mut gradients = Gradients::new();
+        optimizer::accumulate(&mut gradients, scaled, 1.0 / factor)?;
+        Ok(gradients)
+    }
+
+    /// Whether a step whose gradients are not finite is left out: the factor on the loss was too large, and is smaller now.
+    fn overflowed(&mut self) -> bool {
+        let Some(scale) = &mut self.state.scale else {
+            return false;
+        };
+        let smaller = scale.fall();
+        if smaller {
+            self.progress.say(&format!(
+                "step {}: gradients too large for f16; left out, the loss is scaled by {} from here",
+                self.state.step + 1,
+                scale.factor()
+            ));
+        }
+        smaller
     }
 
     /// Clips and takes the step; returns the gradients' norm before.
@@ -284,15 +316,21 @@ impl Trainer {
         mut gradients: Gradients,
         seen: &[usize],
     ) -> Outcome<f64> {
-        let recipe = &self.recipe.optimizer;
         let compute = acdclip_model::Error::from;
         let norm = optimizer::norm(gradients.values()).map_err(compute)?;
+        if !norm.is_finite() && self.overflowed() {
+            return Ok(norm);
+        }
         if !norm.is_finite() {
             return Err(self.not_finite("gradient", &format!("norm {norm}"), seen));
         }
         if gradients.is_empty() {
             return Ok(norm);
         }
+        if let Some(scale) = &mut self.state.scale {
+            scale.hold();
+        }
+        let recipe = &self.recipe.optimizer;
         optimizer::clip_blend(&mut gradients, recipe.clip_blend).map_err(compute)?;
         optimizer::clip_all(&mut gradients, norm, recipe.clip_all).map_err(compute)?;
         let factor = schedule::factor(recipe, self.place());
@@ -352,14 +390,15 @@ impl Trainer {
         let mut cells = vec![(epoch + 1).to_string(), step.images.to_string()];
         cells.extend(step.parts.0.iter().map(f64::to_string));
         cells.extend([norm, rates[0], rates[1]].iter().map(f64::to_string));
-        cells.push(format!("{speed:.3}"));
+        cells.push(format!("{:.3}", speed.images_per_second));
+        cells.push(format!("{:.4}", speed.seconds));
         self.steps.row(number, &cells)?;
         let mut scalars = tagged(TRAINING_TAGS, &step.parts);
         scalars.extend([
             ("gradient/norm", norm),
             ("rate/image", rates[0]),
             ("rate/text", rates[1]),
-            ("images_per_second", speed),
+            ("images_per_second", speed.images_per_second),
         ]);
         self.events.scalars(number, &scalars)
     }
@@ -491,6 +530,7 @@ fn step_columns() -> Vec<&'static str> {
         "image_rate",
         "text_rate",
         "images_per_second",
+        "seconds",
     ];
     [&["step", "epoch", "images"], &Parts::NAMES[..], &after].concat()
 }
