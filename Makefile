@@ -3,7 +3,7 @@
 TOOLS := .ci/tools.sh
 CARGO := $(TOOLS) cargo
 
-.PHONY: help demo test bench compact compact-check
+.PHONY: help demo test bench bench-train compact compact-check
 
 # Where weights, data and golden files that are not part of the project lie.
 SHARED ?= ../shared
@@ -13,6 +13,7 @@ help:
 	@echo 'make demo    run the plugin over a sample video: target/demo/'
 	@echo 'make test    everything that CI runs'
 	@echo 'make bench   time of the compact model on this machine, a line a stage'
+	@echo 'make bench-train      time and memory of a training step; beside the PyTorch code in OFFICIAL=DIR where PYTHON=python has what it needs'
 	@echo 'make compact          train the built-in model and its zero-shot variant anew (about half an hour on two cores)'
 	@echo 'make compact-check    compare the compact network with the numbers that PyTorch computed for its first weights'
 
@@ -30,6 +31,9 @@ test:
 
 bench:
 	$(CARGO) bench --locked -p acdclip-model --bench frame
+
+bench-train:
+	OFFICIAL=$(abspath $(OFFICIAL)) PYTHON=$(PYTHON) $(CARGO) bench --locked -p acdclip-train --no-default-features --bench step
 
 $(COMPACT)/venv/bin/python:
 	python3 -m venv $(COMPACT)/venv
