@@ -131,14 +131,17 @@ impl ImageScore {
 
     fn check(&self) -> Result<()> {
         let weights = [self.cls, self.map_max, self.map_top];
-        if weights.iter().all(|w| (0.0..=1.0).contains(w))
+        let sum: f32 = weights.iter().sum();
+        if weights.iter().all(|w| *w >= 0.0)
+            && sum > 0.0
+            && sum <= 1.0 + 1e-6
             && self.top_share > 0.0
             && self.top_share <= 1.0
         {
             return Ok(());
         }
         Err(Error::Config(format!(
-            "image_score: wanted weights of 0 to 1 and a top_share above 0 and up to 1, found {self:?}"
+            "image_score: wanted weights of 0 or more that add up to at most 1 and not to 0, and a top_share above 0 and up to 1, found {self:?}"
         )))
     }
 }
