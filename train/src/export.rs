@@ -139,8 +139,11 @@ fn calibration(args: &Args, bundle: &Bundle) -> Value {
     let Some(calibration) = bundle.calibration() else {
         return Value::Null;
     };
-    let changes_features =
-        |class: &Class| class.prompt.is_some() && bundle.classes().contains(&class.name);
+    let is_calibrated = |name: &str| calibration["classes"].get(name).is_some();
+    let changes_features = |class: &Class| {
+        let is_known = bundle.classes().contains(&class.name) || is_calibrated(&class.name);
+        class.prompt.is_some() && is_known
+    };
     if args.dtype.is_some() || args.classes.iter().any(changes_features) {
         warn(
             &"the calibration is left out: other weights or features give other scores; calibrate the new bundle",
