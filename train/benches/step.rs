@@ -20,6 +20,9 @@ use candle_core::{Device, Tensor};
 use rand::Rng;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
+#[path = "../tests/common/mod.rs"]
+mod common;
+
 const PRESET: &str = "clip-vit-l-14-336";
 
 /// Between two looks at a process's memory.
@@ -177,7 +180,7 @@ impl Bench {
     }
 
     fn ours(&self) -> Measured {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_acdclip"))
+        let mut child = common::acdclip()
             .args(["train", "--device", "cpu", "--config"])
             .arg(self.path("recipe.toml"))
             .arg("-o")
@@ -189,7 +192,7 @@ impl Bench {
         let mut peak_kib = 0;
         let ended = loop {
             if rows(&log).len() < self.steps {
-                peak_kib = peak(child.id()).unwrap_or(peak_kib);
+                peak_kib = common::peak_kib(child.id()).unwrap_or(peak_kib);
             }
             match child.try_wait().unwrap() {
                 Some(status) => break status,
@@ -248,13 +251,4 @@ fn rows(path: &Path) -> Vec<HashMap<String, f64>> {
         return Vec::new();
     };
     table.deserialize().filter_map(Result::ok).collect()
-}
-
-/// The most memory that a process has had so far, where the system says.
-fn peak(process: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse().ok()
 }

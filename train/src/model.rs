@@ -37,7 +37,8 @@ pub(crate) struct ModelArgs {
     device: DeviceSpec,
 }
 
-fn parse_device(name: &str) -> Result<DeviceSpec, Error> {
+/// Reads the name of a device.
+pub(crate) fn parse_device(name: &str) -> Result<DeviceSpec, Error> {
     name.parse()
 }
 

@@ -11,12 +11,8 @@ use acdclip_model::{
     bundle::{BundleWriter, StoragePolicy},
     schema,
 };
-use common::{Ran, run, save_tensors};
+use common::{Ran, TINY, run, save_tensors};
 use serde_json::{Value, json};
-
-const CONFIG: &str = r#"{"groups": 2, "lora_rank": 4, "conv_lora_rank": 2, "mlp_hidden": 16, "gate_hidden": 8,
-    "vision": {"width": 16, "layers": 4, "heads": 2, "patch_size": 7, "image_size": 28},
-    "text": {"width": 8, "layers": 2, "heads": 2}}"#;
 
 /// A folder with weights, a picture, and the bundles that are made of them.
 struct Place {
@@ -28,8 +24,8 @@ impl Place {
         let place = Self {
             folder: tempfile::tempdir().unwrap(),
         };
-        std::fs::write(place.path("config.json"), CONFIG).unwrap();
-        let config = Config::from_json(CONFIG).unwrap();
+        std::fs::write(place.path("config.json"), TINY).unwrap();
+        let config = Config::from_json(TINY).unwrap();
         save_tensors(&place.path("weights.safetensors"), schema::schema(&config));
         let pixel = |x: u32, y: u32| image::Rgb([x, y, x ^ y].map(|v| (v * 37 % 251) as u8));
         let picture = image::RgbImage::from_fn(40, 30, pixel);

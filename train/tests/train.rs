@@ -12,11 +12,7 @@ use std::{
 };
 
 use acdclip_model::{Bundle, Config, schema};
-use common::{Ran, acdclip, run, save_tensors};
-
-const CONFIG: &str = r#"{"groups": 2, "lora_rank": 4, "conv_lora_rank": 2, "mlp_hidden": 16, "gate_hidden": 8,
-    "vision": {"width": 16, "layers": 4, "heads": 2, "patch_size": 7, "image_size": 28},
-    "text": {"width": 8, "layers": 2, "heads": 2}}"#;
+use common::{Ran, TINY, acdclip, run, save_tensors};
 
 /// A folder with towers, a set of twelve pictures and a recipe for both.
 struct Place {
@@ -28,8 +24,8 @@ impl Place {
         let place = Self {
             folder: tempfile::tempdir().unwrap(),
         };
-        fs::write(place.path("config.json"), CONFIG).unwrap();
-        let config = Config::from_json(CONFIG).unwrap();
+        fs::write(place.path("config.json"), TINY).unwrap();
+        let config = Config::from_json(TINY).unwrap();
         let specs = [schema::vision_tower(&config), schema::text_tower(&config)].concat();
         save_tensors(&place.path("base.safetensors"), specs);
         place.set("set", 12, (40, 30));
@@ -439,13 +435,18 @@ fn a_finished_run_can_be_made_longer() {
 #[test]
 fn accumulated_batches_step_as_one_large_batch() {
     let place = Place::new();
-    place.recipe("[schedule]\nepochs = 1\nbatch_size = 4");
+    // The last step's two batches are of two pictures and of one.
+    place.set("odd", 7, (40, 30));
+    place.recipe_of("odd", "[schedule]\nepochs = 2\nbatch_size = 4");
     place.trained("large");
-    place.recipe("[schedule]\nepochs = 1\nbatch_size = 2\naccumulate = 2");
+    place.recipe_of(
+        "odd",
+        "[schedule]\nepochs = 2\nbatch_size = 2\naccumulate = 2",
+    );
     place.trained("small");
     let read = |run: &str| untimed(&place.path(run).join("log.csv"));
     let (large, small) = (read("large"), read("small"));
-    assert_eq!((large.len(), small.len()), (3, 3));
+    assert_eq!((large.len(), small.len()), (4, 4));
     for (large, small) in large.iter().zip(&small) {
         for (a, b) in numbers_of(large).iter().zip(numbers_of(small)) {
             assert!(
@@ -479,7 +480,7 @@ fn every_switch_of_the_network_trains() {
 #[test]
 fn a_text_tower_can_be_trained_from_nothing_and_left_out_of_the_bundle() {
     let place = Place::new();
-    let config: serde_json::Value = serde_json::from_str(CONFIG).unwrap();
+    let config: serde_json::Value = serde_json::from_str(TINY).unwrap();
     let mut without = config.clone();
     without.as_object_mut().unwrap().remove("text");
     without["text_width"] = 8.into();
@@ -545,7 +546,7 @@ fn a_missing_mask_is_named_or_left_out() {
     fs::remove_file(place.path("set/5_mask.png")).unwrap();
     let ran = place.train("strict");
     assert!(ran.complaint().contains("5_mask.png"), "{ran:?}");
-    assert!(!place.path("strict/checkpoints").exists());
+    assert!(!place.path("strict").exists(), "nothing is left behind");
     place.recipe("[loader]\non_bad_image = \"skip\"");
     let ran = place.trained("lax");
     assert!(ran.err.contains("11 images to train on"), "{ran:?}");
@@ -591,6 +592,57 @@ fn a_loss_that_is_not_finite_stops_the_run_and_names_the_batch() {
             .path("run/checkpoints/step-000000012.safetensors")
             .exists()
     );
+}
+
+#[test]
+fn a_validation_loss_that_is_not_finite_stops_the_run_before_it_is_kept() {
+    let place = Place::new();
+    place.recipe(
+        "[schedule]\nepochs = 3\nbatch_size = 16\n[validation]\nfraction = 0.3\n[optimizer]\nimage_rate = 1e6\nweight_decay = 1e6",
+    );
+    let ran = place.train("run");
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    let complaint = ran.err.lines().last().unwrap();
+    assert!(
+        complaint.contains("validation loss is not finite"),
+        "{complaint}"
+    );
+    assert!(files(&place.path("run/checkpoints")).is_empty());
+}
+
+#[test]
+fn what_cannot_be_written_after_an_epoch_costs_no_epoch() {
+    let place = Place::new();
+    place.trained("whole");
+    fs::create_dir(place.path("stopped")).unwrap();
+    fs::write(place.path("stopped/adapters"), "in the way").unwrap();
+    let ran = place.train("stopped");
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.err.contains("adapters"), "{ran:?}");
+    fs::remove_file(place.path("stopped/adapters")).unwrap();
+    let resumed = place.resume("stopped");
+    assert_eq!(resumed.code, Some(0), "{resumed:?}");
+    assert!(resumed.err.contains("going on after step 6"), "{resumed:?}");
+    assert_same_run(&place, "whole", "stopped");
+}
+
+#[test]
+fn a_bundle_without_its_text_tower_is_trained_on_with_the_features_that_it_has() {
+    let place = Place::new();
+    place.recipe("[output]\nkeep_text_tower = false");
+    place.trained("first");
+    let base = place.path("first/bundle.safetensors").display().to_string();
+    assert!(!Bundle::open(base.as_ref()).unwrap().has_text_tower());
+    let [set, output] = ["set", "second"].map(|name| place.path(name).display().to_string());
+    let ran = run([
+        "train", "--device", "cpu", "--epochs", "1", "--base", &base, "--data", &set, "-o", &output,
+    ]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let classes = |run: &str| {
+        let bundle = Bundle::open(&place.path(run).join("bundle.safetensors"));
+        bundle.unwrap().classes().to_vec()
+    };
+    assert_eq!(classes("first"), classes("second"));
 }
 
 #[test]

@@ -84,8 +84,8 @@ impl Import {
     }
 
     /// Opens the towers alone, to put adapters of one's own on them: adapters that the base has are left where they are, and a text tower
-    /// that it lacks is not missed. Text features are taken from a base of a config without a text tower.
-    pub fn towers(base: TensorFile, config: Config) -> Result<Self> {
+    /// that it lacks is not missed. Where it lacks one, its text features are taken if `takes_bank`.
+    pub fn towers(base: TensorFile, config: Config, takes_bank: bool) -> Result<Self> {
         bundle::check_layers(&config, &base)?;
         let names = Names::recognise(&base)?;
         let mut tensors = TensorSet::new(base.label());
@@ -96,7 +96,7 @@ impl Import {
         if has_text_tower {
             names.take(&mut tensors, &base, schema::text_tower(&config))?;
             names.check_text(&base, &config)?;
-        } else if config.text.is_none() {
+        } else if takes_bank {
             let classes = bundle::take_text_bank(&mut tensors, &config, &base, "")?;
             bank = bundle::text_bank(&tensors, &classes)?;
         }

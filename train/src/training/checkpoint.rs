@@ -119,6 +119,8 @@ impl Checkpoints {
                     }
                     return Ok(Some(found));
                 }
+                // Not damaged: nothing that removing it would mend.
+                Err(problem @ (Failure::Io { .. } | Failure::Training(_))) => return Err(problem),
                 Err(problem) => unreadable.push((path, problem)),
             }
         }
@@ -167,8 +169,9 @@ fn read(
     let json = json.ok_or_else(|| wrong(&"wanted a checkpoint of a training, found none"))?;
     let state: State = serde_json::from_str(json).map_err(|e| wrong(&e))?;
     if state.version != VERSION {
-        return Err(wrong(&format!(
-            "wanted a checkpoint of version {VERSION}, found {}",
+        return Err(Failure::Training(format!(
+            "{}: wanted a checkpoint of version {VERSION}, found {}; go on with the acdclip that wrote it",
+            path.display(),
             state.version
         )));
     }

@@ -8,14 +8,14 @@ use std::{
     },
 };
 
-use acdclip_model::{Config, DeviceSpec};
+use acdclip_model::DeviceSpec;
 
 use super::{
     recipe::{Compute, DataPart, Recipe},
-    trainer::{BUNDLE, CONFIG, MODEL_CONFIG, Trainer},
+    trainer::{BUNDLE, CONFIG, Trainer},
 };
 use crate::{
-    files::write_whole,
+    model::parse_device,
     outcome::{Failure, INTERRUPTED, Outcome, say},
 };
 
@@ -60,23 +60,13 @@ pub(crate) struct Args {
     device: DeviceSpec,
 }
 
-fn parse_device(name: &str) -> Result<DeviceSpec, acdclip_model::Error> {
-    name.parse()
-}
-
 pub(crate) fn run(args: &Args) -> Outcome {
     let kept = args.output.join(CONFIG);
     let recipe = match args.resume {
         true => resumed(args, &kept)?,
         false => fresh(args, &kept)?,
     };
-    recipe.check()?;
-    // Before anything is written: a recipe that no network fits leaves no run behind.
-    let config = recipe.config()?;
     let device = args.device.open()?;
-    std::fs::create_dir_all(&args.output).map_err(Failure::io(&args.output))?;
-    write_whole(&kept, recipe.to_toml()?.as_bytes())?;
-    write_config(&args.output.join(MODEL_CONFIG), &config)?;
     let stop = stop_on_interrupt()?;
     let hash = Trainer::new(recipe, &args.output, &device, stop)?.run()?;
     say(format_args!(
@@ -84,14 +74,6 @@ pub(crate) fn run(args: &Args) -> Outcome {
         args.output.join(BUNDLE).display(),
         &hash[..hash.len().min(12)]
     ))
-}
-
-/// Writes what `acdclip import --config` takes, to make a bundle of the run's adapters later.
-fn write_config(path: &Path, config: &Config) -> Outcome {
-    let mut json = serde_json::to_string_pretty(config)
-        .map_err(|e| Failure::Training(format!("model config: {e}")))?;
-    json.push('\n');
-    write_whole(path, json.as_bytes())
 }
 
 /// The recipe that a run in the folder was started with.

@@ -52,7 +52,7 @@ impl Network {
         let model = &recipe.model;
         let base = TensorFile::open(&model.base)?;
         let import = match model.adapters {
-            Start::New => Import::towers(base, config.clone())?,
+            Start::New => Import::towers(base, config.clone(), !model.train_text_tower)?,
             Start::Base => Import::of(base, None, config.clone())?,
         };
         if model.adapters == Start::Base && !import.has_adapters() {
@@ -67,6 +67,11 @@ impl Network {
     fn of(import: Import, recipe: &Recipe, device: &Device) -> Outcome<Self> {
         let config = import.config().clone();
         let trains_text_tower = recipe.model.train_text_tower;
+        if trains_text_tower && config.text.is_none() {
+            return Err(Failure::Arguments(
+                "model.train_text_tower: the config has no text tower; say which by model.network.text = { width = ..., layers = ..., heads = ... }".into(),
+            ));
+        }
         let parameters = Parameters::new(
             recipe.seed,
             Some(import.tensors().clone()),
@@ -133,6 +138,10 @@ impl Network {
                         sample.image.display()
                     ))
                 })?;
+            }
+            for class in self.baked(samples) {
+                bank.get(&class)
+                    .map_err(|e| Failure::Training(format!("text.bake: {e}")))?;
             }
         }
         Ok(())

@@ -22,13 +22,20 @@ pub(crate) fn gradients(store: &GradStore, parameters: &BTreeMap<String, Var>) -
         .collect()
 }
 
+/// Each times `factor`.
+pub(crate) fn scaled(gradients: Gradients, factor: f64) -> Result<Gradients> {
+    if factor == 1.0 {
+        return Ok(gradients);
+    }
+    let scaled = gradients.into_iter();
+    scaled
+        .map(|(name, gradient)| Ok((name, (gradient * factor)?)))
+        .collect()
+}
+
 /// Adds `more` times `weight` to `sum`.
 pub(crate) fn accumulate(sum: &mut Gradients, more: Gradients, weight: f64) -> Result<()> {
-    for (name, gradient) in more {
-        let gradient = match weight {
-            1.0 => gradient,
-            weight => (gradient * weight)?,
-        };
+    for (name, gradient) in scaled(more, weight)? {
         let gradient = match sum.remove(&name) {
             Some(before) => (before + gradient)?,
             None => gradient,

@@ -62,17 +62,23 @@ impl Progress {
         }
     }
 
-    /// One batch of `images` pictures is done.
-    pub(crate) fn step(&mut self, epoch: usize, images: usize, parts: &Parts) -> Speed {
+    /// A step of so many batches and pictures is done.
+    pub(crate) fn step(
+        &mut self,
+        epoch: usize,
+        [batches, images]: [usize; 2],
+        parts: &Parts,
+    ) -> Speed {
         let seconds = self.last_step.elapsed().as_secs_f64();
         self.last_step = Instant::now();
-        self.done += 1;
+        self.done += batches as u64;
         let images = images.max(1) as f64;
         let follow = |before: Option<f64>, now: f64| match before {
             Some(before) => before + (now - before) / MEMORY,
             None => now,
         };
-        self.batch = follow(Some(self.batch).filter(|_| self.pace.is_some()), images);
+        let a_batch = images / batches.max(1) as f64;
+        self.batch = follow(Some(self.batch).filter(|_| self.pace.is_some()), a_batch);
         let pace = follow(self.pace, seconds / images);
         self.pace = Some(pace);
         let text = self.text(epoch, pace, parts);

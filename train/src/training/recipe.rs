@@ -11,6 +11,7 @@ use std::{
 
 use acdclip_model::{
     Bundle, Config,
+    bundle::StoragePolicy,
     config::{Activation, AdapterKind, Blur, Form, Fusion, ImageScore, Prompts, TextConfig},
 };
 use candle_core::DType;
@@ -21,6 +22,9 @@ use crate::outcome::{Failure, Outcome};
 
 /// Most bytes that are read of a recipe or a model config.
 const MAX_BYTES: u64 = 1 << 20;
+
+/// Most pictures that are drawn for an epoch.
+const MAX_IMAGES: usize = 100_000_000;
 
 /// A whole training.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -595,6 +599,24 @@ impl Recipe {
                 return wrong(format!("{name}: wanted 1 to {most}, found {found}"));
             }
         }
+        if self.schedule.images_per_epoch > MAX_IMAGES {
+            return wrong(format!(
+                "schedule.images_per_epoch: wanted up to {MAX_IMAGES}, found {}",
+                self.schedule.images_per_epoch
+            ));
+        }
+        let optimizer = &self.optimizer;
+        for (name, found) in [("beta1", optimizer.beta1), ("beta2", optimizer.beta2)] {
+            if found == 1.0 {
+                return wrong(format!("optimizer.{name}: wanted less than 1, found 1"));
+            }
+        }
+        if optimizer.eps == 0.0 {
+            return wrong("optimizer.eps: wanted more than 0, found 0".into());
+        }
+        if let Err(e) = self.output.dtype.parse::<StoragePolicy>() {
+            return wrong(format!("output.dtype: {e}"));
+        }
         if self.loader.workers > 1024 {
             return wrong(format!(
                 "loader.workers: wanted up to 1024, found {}",
@@ -714,6 +736,13 @@ fn to_value(part: &impl Serialize) -> Outcome<Value> {
 }
 
 fn read_config(path: &Path) -> Outcome<Value> {
+    if !path.exists() {
+        return Err(Failure::Arguments(format!(
+            "{}: no such file; wanted a config file, or one of the presets {}",
+            path.display(),
+            Config::PRESETS.join(", ")
+        )));
+    }
     let text = read_text(path)?;
     match path.extension().and_then(std::ffi::OsStr::to_str) {
         Some("toml") => toml::from_str(&text).map_err(|e| Failure::wrong_file(path, &e)),
@@ -786,6 +815,12 @@ mod tests {
             ("[augment.crop]\nscale = [0.5, 0.1]", "augment.crop.scale"),
             ("[optimizer]\nimage_rate = nan", "optimizer.image_rate"),
             ("[output]\nbundle = \"best\"", "output.bundle"),
+            ("[output]\ndtype = \"fp16\"", "output.dtype"),
+            ("[optimizer]\nbeta2 = 1.0", "optimizer.beta2"),
+            (
+                "[schedule]\nimages_per_epoch = 9000000000000000000",
+                "schedule.images_per_epoch",
+            ),
         ] {
             let recipe: Recipe = toml::from_str(&format!("{text}\n{base}")).unwrap();
             let error = recipe.check().unwrap_err().to_string();

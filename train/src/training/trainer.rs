@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use acdclip_model::Config;
 use candle_core::{Device, Tensor};
 
 use super::{
@@ -20,11 +21,14 @@ use super::{
     optimizer::{self, Adam, Gradients},
     progress::{Progress, named},
     recipe::{AugmentPart, Chosen, Compute, Recipe},
-    samples::{Samples, draw},
+    samples::{Sample, Samples, draw},
     schedule::{self, Place},
     tensorboard::Events,
 };
-use crate::outcome::{Failure, Outcome};
+use crate::{
+    files::write_whole,
+    outcome::{Failure, Outcome},
+};
 
 /// The model that a run ends with.
 pub(crate) const BUNDLE: &str = "bundle.safetensors";
@@ -33,7 +37,7 @@ pub(crate) const BUNDLE: &str = "bundle.safetensors";
 pub(crate) const CONFIG: &str = "config.toml";
 
 /// The model's config, as `acdclip import` takes it.
-pub(crate) const MODEL_CONFIG: &str = "model.json";
+const MODEL_CONFIG: &str = "model.json";
 
 const ADAPTERS: &str = "adapters";
 
@@ -63,6 +67,7 @@ pub(crate) struct Trainer {
 struct Step {
     parts: Parts,
     images: usize,
+    batches: usize,
 }
 
 impl Trainer {
@@ -78,6 +83,8 @@ impl Trainer {
         let network = Network::new(&recipe, device)?;
         network.check_classes(&samples.training)?;
         network.check_classes(&samples.validation)?;
+        // Only now: what cannot start leaves no run behind.
+        write_settings(run, &recipe, network.config())?;
         let checkpoints = Checkpoints::of(run, recipe.output.keep_checkpoints)?;
         let mut warnings = samples.warnings;
         let mut average = Average::new(recipe.optimizer.average);
@@ -246,24 +253,35 @@ impl Trainer {
         let mut images = 0;
         let mut seen = Vec::new();
         for _ in 0..count {
-            let batch = feed
-                .next()
-                .unwrap_or_else(|| Err(Failure::Training("the loading thread is gone".into())))?;
+            let batch = next(feed)?;
             self.warn(&batch.warnings);
             if batch.labels.is_empty() {
                 continue;
             }
             let (parts, own) = self.pass(&batch)?;
-            optimizer::accumulate(&mut gradients, own, 1.0 / count as f64)
+            let weight = match count {
+                1 => 1.0,
+                _ => batch.labels.len() as f64,
+            };
+            optimizer::accumulate(&mut gradients, own, weight)
                 .map_err(acdclip_model::Error::from)?;
             sums.add(&parts, batch.labels.len() as f64);
             images += batch.labels.len();
             seen.extend(batch.samples);
         }
+        if count > 1 {
+            gradients = optimizer::scaled(gradients, 1.0 / images.max(1) as f64)
+                .map_err(acdclip_model::Error::from)?;
+        }
         let parts = sums.over(images.max(1) as f64);
         let norm = self.update(&parameters, gradients, &seen)?;
-        self.record(&Step { parts, images }, norm)?;
-        Ok(Step { parts, images })
+        let step = Step {
+            parts,
+            images,
+            batches: count,
+        };
+        self.record(&step, norm)?;
+        Ok(step)
     }
 
     /// Loss and gradients of a batch. An error that names its files if the loss is not a number.
@@ -273,7 +291,8 @@ impl Trainer {
             .loss(&self.recipe, batch, self.training.samples())?;
         let parts = numbers(&loss)?;
         if !parts.is_finite() {
-            return Err(self.not_finite("loss", &named(&parts), &batch.samples));
+            let samples = self.training_samples(&batch.samples);
+            return Err(self.not_finite("loss", &named(&parts), samples));
         }
         let gradients = self
             .gradients(&loss.total)
@@ -287,10 +306,8 @@ impl Trainer {
             1.0 => loss.backward()?,
             factor => (loss * factor)?.backward()?,
         };
-        let scaled = optimizer::gradients(&store, &self.network.parameters());
-        let mut gradients = Gradients::new();
-        optimizer::accumulate(&mut gradients, scaled, 1.0 / factor)?;
-        Ok(gradients)
+        let gradients = optimizer::gradients(&store, &self.network.parameters());
+        optimizer::scaled(gradients, 1.0 / factor)
     }
 
     /// Whether a step whose gradients are not finite is left out: the factor on the loss was too large, and is smaller now.
@@ -322,7 +339,8 @@ impl Trainer {
             return Ok(norm);
         }
         if !norm.is_finite() {
-            return Err(self.not_finite("gradient", &format!("norm {norm}"), seen));
+            let samples = self.training_samples(seen);
+            return Err(self.not_finite("gradient", &format!("norm {norm}"), samples));
         }
         if gradients.is_empty() {
             return Ok(norm);
@@ -357,8 +375,16 @@ impl Trainer {
         }
     }
 
-    fn not_finite(&self, what: &str, found: &str, samples: &[usize]) -> Failure {
-        let samples = samples.iter().map(|i| &self.training.samples()[*i]);
+    fn training_samples<'a>(&'a self, which: &'a [usize]) -> impl Iterator<Item = &'a Sample> {
+        which.iter().map(|i| &self.training.samples()[*i])
+    }
+
+    fn not_finite<'a>(
+        &self,
+        what: &str,
+        found: &str,
+        samples: impl Iterator<Item = &'a Sample>,
+    ) -> Failure {
         let mut files: Vec<_> = samples.map(|s| s.image.display().to_string()).collect();
         let more = files.len().saturating_sub(NAMED);
         files.truncate(NAMED);
@@ -383,7 +409,9 @@ impl Trainer {
     /// Writes down a step that was just taken.
     fn record(&mut self, step: &Step, norm: f64) -> Outcome {
         let (epoch, number) = (self.state.epoch, self.state.step + 1);
-        let speed = self.progress.step(epoch, step.images, &step.parts);
+        let speed = self
+            .progress
+            .step(epoch, [step.batches, step.images], &step.parts);
         let recipe = &self.recipe.optimizer;
         let factor = schedule::factor(recipe, self.place());
         let rates = [recipe.image_rate * factor, recipe.text_rate * factor];
@@ -407,7 +435,10 @@ impl Trainer {
     fn end_epoch(&mut self) -> Outcome {
         let done = self.state.epoch + 1;
         let mean = self.state.sums.over(self.state.images.max(1) as f64);
-        let measured = self.averaged(|this| this.keep(done))?;
+        let measured = self.averaged(Self::validate)?;
+        // An epoch's work is safe before anything else is made of it.
+        self.checkpoint()?;
+        self.averaged(|this| this.keep(done, measured.as_ref()))?;
         let mut cells: Vec<_> = mean.0.iter().map(f64::to_string).collect();
         let mut line = format!(
             "epoch {done}/{}: {}",
@@ -434,9 +465,8 @@ impl Trainer {
         self.checkpoint()
     }
 
-    /// The validation loss after `epoch`, and what is written of it: adapters, and the bundle if that is the best epoch's.
-    fn keep(&mut self, epoch: usize) -> Outcome<Option<Parts>> {
-        let measured = self.validate()?;
+    /// Writes what is kept of `epoch`: adapters, and the bundle if its validation loss is the least.
+    fn keep(&mut self, epoch: usize, measured: Option<&Parts>) -> Outcome {
         self.write_adapters(epoch)?;
         if let Some(parts) = measured
             && self
@@ -449,7 +479,7 @@ impl Trainer {
                 self.write_bundle(&self.run.join(BUNDLE))?;
             }
         }
-        Ok(measured)
+        Ok(())
     }
 
     fn write_adapters(&self, epoch: usize) -> Outcome {
@@ -469,19 +499,47 @@ impl Trainer {
         };
         let order = (0..loader.samples().len()).collect();
         let (mut sums, mut images) = (Parts::default(), 0);
-        let feed = loader.start(0, order, self.recipe.schedule.batch_size, 0)?;
-        for batch in feed {
-            let batch = batch?;
+        let size = self.recipe.schedule.batch_size;
+        let mut feed = loader.start(0, order, size, 0)?;
+        for _ in 0..loader.samples().len().div_ceil(size) {
+            let batch = next(&mut feed)?;
             self.warn(&batch.warnings);
             if batch.labels.is_empty() {
                 continue;
             }
             let loss = self.network.loss(&self.recipe, &batch, loader.samples())?;
-            sums.add(&numbers(&loss)?, batch.labels.len() as f64);
+            let parts = numbers(&loss)?;
+            if !parts.is_finite() {
+                let samples = batch.samples.iter().map(|i| &loader.samples()[*i]);
+                return Err(self.not_finite("validation loss", &named(&parts), samples));
+            }
+            sums.add(&parts, batch.labels.len() as f64);
             images += batch.labels.len();
         }
-        Ok(Some(sums.over(images.max(1) as f64)))
+        if images == 0 {
+            return Err(Failure::Training(
+                "no picture that is kept apart to validate on can be read; the warnings say why"
+                    .into(),
+            ));
+        }
+        Ok(Some(sums.over(images as f64)))
     }
+}
+
+/// The next batch, where there has to be one.
+fn next(feed: &mut impl Iterator<Item = Outcome<Batch>>) -> Outcome<Batch> {
+    let gone = || Err(Failure::Training("the loading thread is gone".into()));
+    feed.next().unwrap_or_else(gone)
+}
+
+/// Makes the run's folder and writes what it was told: its recipe, and the config that `acdclip import` takes.
+fn write_settings(run: &Path, recipe: &Recipe, config: &Config) -> Outcome {
+    std::fs::create_dir_all(run).map_err(Failure::io(run))?;
+    write_whole(&run.join(CONFIG), recipe.to_toml()?.as_bytes())?;
+    let mut json = serde_json::to_string_pretty(config)
+        .map_err(|e| Failure::Training(format!("model config: {e}")))?;
+    json.push('\n');
+    write_whole(&run.join(MODEL_CONFIG), json.as_bytes())
 }
 
 fn numbers(loss: &Loss) -> Outcome<Parts> {

@@ -12,6 +12,11 @@ use std::{
 use acdclip_model::schema::Spec;
 use candle_core::{Device, Tensor};
 
+/// A network so small that nothing which is done with it takes time.
+pub(crate) const TINY: &str = r#"{"groups": 2, "lora_rank": 4, "conv_lora_rank": 2, "mlp_hidden": 16, "gate_hidden": 8,
+    "vision": {"width": 16, "layers": 4, "heads": 2, "patch_size": 7, "image_size": 28},
+    "text": {"width": 8, "layers": 2, "heads": 2}}"#;
+
 /// What a finished command left.
 #[derive(Debug)]
 pub(crate) struct Ran {
@@ -59,6 +64,15 @@ pub(crate) fn acdclip() -> Command {
 /// Runs the command.
 pub(crate) fn run<I: IntoIterator<Item: AsRef<OsStr>>>(arguments: I) -> Ran {
     acdclip().args(arguments).output().unwrap().into()
+}
+
+/// The most memory that a process has had so far, where the system says.
+pub(crate) fn peak_kib(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
 /// `path` in the directory of test data, which a checkout alone does not have. Where it is absent, says so.
