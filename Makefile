@@ -3,7 +3,7 @@
 TOOLS := .ci/tools.sh
 CARGO := $(TOOLS) cargo
 
-.PHONY: help demo test bench bench-train compact compact-check
+.PHONY: help demo test test-all bench bench-train compact compact-check
 
 # Where weights, data and golden files that are not part of the project lie.
 SHARED ?= ../shared
@@ -11,7 +11,8 @@ COMPACT := target/compact
 
 help:
 	@echo 'make demo    run the plugin over a sample video: target/demo/'
-	@echo 'make test    everything that CI runs'
+	@echo 'make test    lints and tests'
+	@echo 'make test-all  that, and what takes minutes more: accuracy on real pictures, memory of a large evaluation'
 	@echo 'make bench   time of the compact model on this machine, a line a stage'
 	@echo 'make bench-train      time and memory of a training step; beside the PyTorch code in OFFICIAL=DIR where PYTHON=python has what it needs'
 	@echo 'make compact          train the built-in model and its zero-shot variant anew (about half an hour on two cores)'
@@ -28,6 +29,9 @@ test:
 	if printf '%s\n' "$$tree" | grep '^gst'; then \
 	    echo 'error: acdclip-train without its feature video must not need GStreamer' >&2; exit 1; fi
 	$(CARGO) test --locked --workspace
+
+test-all: test
+	$(CARGO) test --locked --workspace --test slow -- --ignored --nocapture
 
 bench:
 	$(CARGO) bench --locked -p acdclip-model --bench frame
