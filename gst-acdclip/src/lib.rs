@@ -8,6 +8,7 @@ mod engine;
 mod latency;
 mod meta;
 mod overlay;
+mod picture;
 mod profile;
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), gst::glib::BoolError> {

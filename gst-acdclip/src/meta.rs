@@ -87,6 +87,7 @@ fn fill(structure: &mut gst::StructureRef, record: &Record) {
     structure.set("class-score", f64::from(record.class_score));
     structure.set("map-max", f64::from(record.map_max));
     structure.set("threshold", f64::from(record.threshold));
+    structure.set("map-threshold", f64::from(record.map_threshold));
     structure.set("anomalous", record.anomalous);
     if let Some(id) = record.event_id {
         structure.set("event-id", id);
@@ -103,7 +104,7 @@ fn fill(structure: &mut gst::StructureRef, record: &Record) {
 }
 
 fn region(region: &Region) -> gst::Structure {
-    gst::Structure::builder("region")
+    let mut structure = gst::Structure::builder("region")
         .field("x", region.x)
         .field("y", region.y)
         .field("w", region.w)
@@ -111,7 +112,11 @@ fn region(region: &Region) -> gst::Structure {
         .field("score", f64::from(region.score))
         .field("area", region.area)
         .field("centroid", gst::Array::new(region.centroid.map(f64::from)))
-        .build()
+        .build();
+    if let Some(id) = region.event_id {
+        structure.set("event-id", id);
+    }
+    structure
 }
 
 /// What a region of interest says beside its rectangle. The rectangle is scaled with the picture, these are not: they are in pixels of a
@@ -125,7 +130,7 @@ fn region_parameters(region: &Region, record: &Record) -> gst::Structure {
         .field("width", record.width)
         .field("height", record.height)
         .build();
-    if let Some(id) = record.event_id {
+    if let Some(id) = region.event_id {
         parameters.set("event-id", id);
     }
     parameters
@@ -156,6 +161,7 @@ mod tests {
                 score: 0.9,
                 area: 30,
                 centroid: [6.5, 8.5],
+                event_id: Some(3),
             }],
             model: "0123abcd".into(),
             ..Record::default()
@@ -177,7 +183,8 @@ mod tests {
         let regions = structure.get::<gst::Array>("regions").unwrap();
         let region = regions[0].get::<gst::Structure>().unwrap();
         for key in json["regions"][0].as_object().unwrap().keys() {
-            assert!(region.has_field(key.as_str()), "{key} is missing");
+            let field = key.replace('_', "-");
+            assert!(region.has_field(field.as_str()), "{key} is missing");
         }
     }
 

@@ -51,6 +51,9 @@ pub struct Region {
     pub area: u64,
     /// Mean position of its pixels, frame pixels.
     pub centroid: [f32; 2],
+    /// The event that it is seen in.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub event_id: Option<u64>,
 }
 
 /// For each of a row's pixels: the two grid columns it lies between and how far towards the second.
@@ -364,6 +367,7 @@ impl Blob {
                 centre(self.sum[0], scale.0, frame.0),
                 centre(self.sum[1], scale.1, frame.1),
             ],
+            event_id: None,
         }
     }
 }

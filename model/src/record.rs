@@ -26,9 +26,12 @@ pub struct Record {
     pub map_max: f32,
     /// The score from which a frame is anomalous.
     pub threshold: f32,
-    /// Whether `score` is at or above `threshold`.
+    /// The probability from which a pixel belongs to a region, on the scale of `score`.
+    #[serde(default)]
+    pub map_threshold: f32,
+    /// Whether the alarm stands: raised by a score at or above `threshold`, cleared by one below the release threshold.
     pub anomalous: bool,
-    /// The event that this frame belongs to.
+    /// The oldest event that this frame belongs to.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub event_id: Option<u64>,
     /// Nanoseconds since the frame that was measured; 0 for this very frame.

@@ -14,15 +14,13 @@ use gst_base::{
 };
 use parking_lot::Mutex;
 
-use super::{
-    picture::{self, Picture},
-    session::{JsonLines, Outcome, Session},
-};
+use super::session::{JsonLines, Outcome, Session};
 use crate::{
     engine::{self, Engine},
     latency::LatencyMeter,
     meta,
     overlay::{Finding, Overlay, Parts, Style},
+    picture::{self, Picture},
     profile::{self, Messages, Options, Settings},
 };
 

@@ -33,7 +33,6 @@ use gst::glib;
 use gst::prelude::*;
 
 mod imp;
-mod picture;
 mod session;
 
 glib::wrapper! {

@@ -18,8 +18,7 @@ use acdclip_model::{
 };
 use gst_video::VideoFrameExt;
 
-use super::picture::Picture;
-use crate::{engine::Engine, profile::Settings};
+use crate::{engine::Engine, picture::Picture, profile::Settings};
 
 /// A JSON line a frame, each written whole and at once: who follows the file sees no half of one, and none is lost with the process.
 pub(super) struct JsonLines {
@@ -322,6 +321,7 @@ impl Measured {
             class_score,
             map_max,
             threshold,
+            map_threshold: settings.pixel_threshold(),
             anomalous: score >= threshold,
             width: self.size.0,
             height: self.size.1,

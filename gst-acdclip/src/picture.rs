@@ -11,7 +11,7 @@ use gst_video::{
 use crate::overlay::canvas::{Canvas, PlaneMut};
 
 /// The formats that the element takes, those it is most often fed first.
-pub(super) const FORMATS: [VideoFormat; 13] = [
+pub(crate) const FORMATS: [VideoFormat; 13] = [
     VideoFormat::I420,
     VideoFormat::Nv12,
     VideoFormat::Rgb,
@@ -29,18 +29,18 @@ pub(super) const FORMATS: [VideoFormat; 13] = [
 
 /// What the caps say, in the model's words.
 #[derive(Debug, Clone)]
-pub(super) struct Picture {
+pub(crate) struct Picture {
     /// As negotiated.
-    pub(super) info: gst_video::VideoInfo,
+    pub(crate) info: gst_video::VideoInfo,
     /// Layout of its pixels.
-    pub(super) format: PixelFormat,
+    pub(crate) format: PixelFormat,
     /// Matrix and range.
-    pub(super) colorimetry: Colorimetry,
+    pub(crate) colorimetry: Colorimetry,
 }
 
 impl Picture {
     /// An error says what of the caps cannot be scored, and what to do.
-    pub(super) fn from_caps(caps: &gst::CapsRef) -> Result<Self, String> {
+    pub(crate) fn from_caps(caps: &gst::CapsRef) -> Result<Self, String> {
         let info = gst_video::VideoInfo::from_caps(caps).map_err(|e| format!("{caps}: {e}"))?;
         if matches!(
             info.interlace_mode(),
@@ -72,12 +72,12 @@ impl Picture {
     }
 
     /// Width and height in pixels.
-    pub(super) fn size(&self) -> (u32, u32) {
+    pub(crate) fn size(&self) -> (u32, u32) {
         (self.info.width(), self.info.height())
     }
 
     /// The model's view of a mapped frame.
-    pub(super) fn frame<'a>(
+    pub(crate) fn frame<'a>(
         &self,
         mapped: &'a gst_video::VideoFrameRef<&gst::BufferRef>,
     ) -> acdclip_model::Result<Frame<'a>> {
@@ -100,7 +100,7 @@ impl Picture {
     }
 
     /// The overlay's view of a frame mapped for writing.
-    pub(super) fn canvas<'a>(
+    pub(crate) fn canvas<'a>(
         &self,
         mapped: &'a mut gst_video::VideoFrameRef<&mut gst::BufferRef>,
     ) -> acdclip_model::Result<Canvas<'a>> {
