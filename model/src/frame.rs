@@ -115,6 +115,14 @@ impl PixelFormat {
             (Self::I420, _) => (half_w, half_h),
         }
     }
+
+    /// What left and top edge of a part must be multiples of, see [`Frame::crop`]: 2 where pixels share a chroma sample, else 1.
+    pub fn crop_step(self) -> usize {
+        match self {
+            Self::Nv12 | Self::I420 => 2,
+            _ => 1,
+        }
+    }
 }
 
 impl<'a> Frame<'a> {
@@ -230,6 +238,50 @@ impl<'a> Frame<'a> {
         }
         field
     }
+
+    /// The part of `width` x `height` pixels whose top left pixel is (`x`, `y`); in the same memory, nothing is copied.
+    ///
+    /// An error if it is empty, does not lie within the frame, or if `x` or `y` is no multiple of [`PixelFormat::crop_step`].
+    pub fn crop(&self, x: usize, y: usize, width: usize, height: usize) -> Result<Self> {
+        check_part((self.width, self.height), (x, y), (width, height))?;
+        let step = self.format.crop_step();
+        if !x.is_multiple_of(step) || !y.is_multiple_of(step) {
+            return Err(Error::Frame(format!(
+                "wanted a part of {:?} that begins at multiples of {step} pixels, found ({x}, {y})",
+                self.format
+            )));
+        }
+        let mut part = Self {
+            width,
+            height,
+            ..self.clone()
+        };
+        let planes = part.planes[..self.format.plane_count()].iter_mut();
+        for (i, plane) in planes.enumerate() {
+            // At a multiple of the step, what lies left of a pixel and above it is a picture of its own.
+            let (bytes, rows) = self.format.plane_size(i, x, y);
+            plane.data = &plane.data[rows * plane.stride + bytes..];
+        }
+        Ok(part)
+    }
+}
+
+/// An error if a part at a pixel, of a size, is empty or reaches beyond a picture of `whole` (width, height).
+pub(crate) fn check_part(
+    whole: (usize, usize),
+    (x, y): (usize, usize),
+    (width, height): (usize, usize),
+) -> Result<()> {
+    let fits = |start: usize, len: usize, whole: usize| {
+        len > 0 && start.checked_add(len).is_some_and(|end| end <= whole)
+    };
+    if fits(x, width, whole.0) && fits(y, height, whole.1) {
+        return Ok(());
+    }
+    Err(Error::Frame(format!(
+        "wanted a part of at least 1x1 pixels within {}x{}, found {width}x{height} at ({x}, {y})",
+        whole.0, whole.1
+    )))
 }
 
 #[cfg(test)]
@@ -289,6 +341,69 @@ mod tests {
         let frame = Frame::rgb(&[1, 2, 3], usize::MAX, 1, 1).unwrap();
         assert_eq!(frame.field().row(0, 0), [1, 2, 3]);
         assert_eq!(frame.field().field().packed(0), None);
+    }
+
+    #[test]
+    fn a_part_lies_in_the_frames_own_memory() {
+        let bytes: Vec<u8> = (0..60).collect();
+        let frame = Frame::rgb(&bytes, 15, 5, 4).unwrap();
+        let part = frame.crop(1, 2, 3, 2).unwrap();
+        assert_eq!((part.width(), part.height()), (3, 2));
+        assert!(std::ptr::eq(part.row(0, 0), &bytes[33..42]));
+        assert!(std::ptr::eq(part.row(0, 1), &bytes[48..57]));
+        assert_eq!(part.packed(0), None);
+        assert_eq!(
+            frame.crop(0, 1, 5, 3).unwrap().packed(0),
+            Some(&bytes[15..])
+        );
+    }
+
+    #[test]
+    fn a_part_of_a_field_has_every_second_row_of_the_part() {
+        let bytes: Vec<u8> = (0..24).collect();
+        let frame = Frame::rgb(&bytes, 3, 1, 8).unwrap();
+        let part = frame.field().crop(0, 1, 1, 3).unwrap();
+        assert_eq!(rows(&part, 0), [6, 12, 18]);
+        let one_row = Frame::rgb(&bytes[..6], usize::MAX, 2, 1).unwrap();
+        assert_eq!(one_row.crop(1, 0, 1, 1).unwrap().row(0, 0), [3, 4, 5]);
+    }
+
+    #[test]
+    fn parts_that_cannot_be_are_errors_that_say_what_was_found() {
+        let bytes = [0; 64];
+        let plane = Plane {
+            data: &bytes[..],
+            stride: 8,
+        };
+        let of = |format: PixelFormat| {
+            let planes = vec![plane; format.plane_count()];
+            Frame::new(format, 7, 5, &planes, Colorimetry::default()).unwrap()
+        };
+        let grey = of(PixelFormat::Gray8);
+        for (x, y, width, height) in [
+            (0, 0, 0, 1),
+            (0, 0, 1, 0),
+            (0, 0, 8, 1),
+            (0, 0, 1, 6),
+            (7, 0, 1, 1),
+            (3, 3, 4, 3),
+            (usize::MAX, 0, 2, 1),
+            (0, 1, 1, usize::MAX),
+        ] {
+            let error = grey.crop(x, y, width, height).unwrap_err().to_string();
+            let found = format!("within 7x5, found {width}x{height} at ({x}, {y})");
+            assert!(error.contains(&found), "{error}: no {found}");
+        }
+        assert!(grey.crop(3, 3, 4, 2).is_ok());
+        for format in [PixelFormat::Nv12, PixelFormat::I420] {
+            assert_eq!(format.crop_step(), 2);
+            for (x, y) in [(1, 2), (2, 1), (3, 3)] {
+                let error = of(format).crop(x, y, 2, 2).unwrap_err().to_string();
+                assert!(error.contains("multiples of 2"), "{error}");
+                assert!(error.contains(&format!("({x}, {y})")), "{error}");
+            }
+            assert!(of(format).crop(6, 4, 1, 1).is_ok());
+        }
     }
 
     #[test]

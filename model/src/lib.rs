@@ -15,6 +15,7 @@ mod graft;
 pub mod import;
 pub mod kernels;
 pub mod map;
+pub mod mask;
 pub mod net;
 pub mod ops;
 pub mod preprocess;
@@ -35,6 +36,7 @@ pub use detector::{Detection, Detector, Settings};
 pub use device::DeviceSpec;
 pub use error::{Error, Result};
 pub use frame::Frame;
+pub use mask::Mask;
 
 /// The compact model's bundle. `weights/MODEL_CARD.md` says what it is, `weights/WEIGHTS-LICENSE` what may be done with it.
 #[cfg(feature = "builtin-model")]
