@@ -11,7 +11,7 @@ use acdclip_model::{
     frame::{Colorimetry, Matrix, PixelFormat, Plane, Range},
     map::AnomalyMap,
     net::{AcdClip, Tokens},
-    preprocess::{Placement, Preprocessor, Resize, Scratch},
+    preprocess::{Placement, Preprocessor, Scratch, View},
 };
 use candle_core::{DType, Device, Tensor};
 use divan::{Bencher, black_box};
@@ -68,7 +68,7 @@ impl Compact {
     fn preprocess(&self, frame: &Frame<'_>, scratch: &mut Scratch) -> Tensor {
         let mut out = vec![0.0; self.preprocessor.len()];
         self.preprocessor
-            .run(frame, Resize::Squash, (1, 1), scratch, &mut out)
+            .run(frame, View::default(), scratch, &mut out)
             .unwrap();
         Tensor::from_vec(out, (1, 3, self.side(), self.side()), &Device::Cpu).unwrap()
     }

@@ -14,7 +14,7 @@ use crate::{
     frame::Frame,
     map::{AnomalyMap, Region},
     net::{AcdClip, TextEncoder},
-    preprocess::{Placement, Preprocessor, Resize, Scratch},
+    preprocess::{Placement, Preprocessor, Resize, Scratch, View},
 };
 
 /// Classes outside the bundle's bank whose text features are kept. A caller that makes up classes without end must not fill the memory.
@@ -250,18 +250,15 @@ impl Detector {
         let mut input = vec![0.0; frames.len() * len];
         let kept = self.scratch.lock().pop();
         let mut scratch = kept.unwrap_or_default();
+        let view = View {
+            resize: settings.resize,
+            pixel_aspect: settings.pixel_aspect,
+            mask: None,
+        };
         let placements = frames
             .iter()
             .zip(input.chunks_exact_mut(len))
-            .map(|(frame, out)| {
-                self.preprocessor.run(
-                    frame,
-                    settings.resize,
-                    settings.pixel_aspect,
-                    &mut scratch,
-                    out,
-                )
-            })
+            .map(|(frame, out)| self.preprocessor.run(frame, view, &mut scratch, out))
             .collect::<Result<Vec<_>>>();
         self.scratch.lock().push(scratch);
         let side = self.config().input_size;

@@ -6,12 +6,21 @@
 //! - the network's input, S x S pixels. The grid's corner values belong to the input's corner pixels (`align_corners` in the authors'
 //!   code), so input pixel x has grid coordinate `x * (g - 1) / (S - 1)`;
 //! - the frame that was measured, whose pixels were resized into the input, pixel centres on pixel centres.
+//!
+//! A mask is laid over what was interpolated, not over the grid: its edges are as sharp as its pixels, and what counts beside it keeps the
+//! value that it has without a mask.
+
+use std::sync::Arc;
 
 use crate::{
     calibration::Scale,
     error::{Error, Result},
+    mask::Mask,
     preprocess::Placement,
 };
+
+/// The value of what does not count, of either kind: below every threshold, and of probability 0.
+pub const MASKED: f32 = f32::NEG_INFINITY;
 
 /// What a map's values are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +41,8 @@ pub struct AnomalyMap {
     placement: Placement,
     /// From the probabilities that the values stand for to those that are given out.
     scale: Option<Scale>,
+    /// What counts, over the whole frame.
+    mask: Option<Arc<Mask>>,
 }
 
 /// A connected part of a frame whose probability is at or above a threshold.
@@ -105,10 +116,34 @@ pub struct Sampler<'a> {
     map: &'a AnomalyMap,
     columns: Axis,
     rows: Axis,
+    cover: Option<Cover>,
+}
+
+/// A mask at the size that it covers, its top left pixel on that of a sampler.
+#[derive(Debug, Clone)]
+struct Cover {
+    mask: Mask,
+    left: usize,
+    top: usize,
+}
+
+impl Cover {
+    /// Blanks what does not count of row `y` of a sampler.
+    fn blank(&self, y: usize, row: &mut [f32]) {
+        let Some(y) = y.checked_sub(self.top).filter(|y| *y < self.mask.height()) else {
+            return;
+        };
+        for (value, counts) in row.iter_mut().skip(self.left).zip(self.mask.row(y)) {
+            if !counts {
+                *value = MASKED;
+            }
+        }
+    }
 }
 
 impl Sampler<'_> {
-    /// Interpolates row `y` into `out`, one value (of the map's own kind) a pixel. `scratch` is resized to a grid row.
+    /// Interpolates row `y` into `out`, one value (of the map's own kind) a pixel, [`MASKED`] where that does not count. `scratch` is
+    /// resized to a grid row.
     pub fn row(&self, y: usize, scratch: &mut Vec<f32>, out: &mut [f32]) {
         let (grid_w, grid_h) = self.map.grid;
         let (top, weight) = self.rows.tap(y);
@@ -127,11 +162,15 @@ impl Sampler<'_> {
             let (a, b) = (scratch[left], scratch[left + 1]);
             *out = a + (b - a) * weight;
         }
+        if let Some(cover) = &self.cover {
+            cover.blank(y, out);
+        }
     }
 
     /// Largest value (of the map's own kind) in a row, without interpolating it.
     ///
-    /// An upper bound: interpolation never exceeds its neighbours. Lets a caller skip rows in which nothing can be drawn.
+    /// An upper bound: interpolation never exceeds its neighbours, and a mask only takes away. Lets a caller skip rows in which nothing can
+    /// be drawn.
     pub fn row_bound(&self, y: usize) -> f32 {
         let (grid_w, grid_h) = self.map.grid;
         let (top, _) = self.rows.tap(y);
@@ -173,6 +212,7 @@ impl AnomalyMap {
             input,
             placement,
             scale: None,
+            mask: None,
         })
     }
 
@@ -180,6 +220,15 @@ impl AnomalyMap {
     pub fn calibrated(self, scale: Scale) -> Self {
         Self {
             scale: Some(scale),
+            ..self
+        }
+    }
+
+    /// The same map without what does not count by `mask`, which is stretched over the measured frame: it is [`MASKED`] in every sampler,
+    /// and no part of maximum, highest patches and regions. The values on the patch grid stay as they are.
+    pub fn masked(self, mask: Arc<Mask>) -> Self {
+        Self {
+            mask: Some(mask),
             ..self
         }
     }
@@ -199,12 +248,12 @@ impl AnomalyMap {
         self.kind
     }
 
-    /// The probability that a value stands for.
+    /// The probability that a value stands for; of [`MASKED`] 0.
     pub fn probability(&self, value: f32) -> f32 {
         match (self.kind, self.scale) {
             (MapValues::LogitDifference, None) => sigmoid(value),
             (MapValues::LogitDifference, Some(scale)) => scale.calibrate_logit(value),
-            (MapValues::Probability, None) => value,
+            (MapValues::Probability, None) => value.max(0.0),
             (MapValues::Probability, Some(scale)) => scale.calibrate(value),
         }
     }
@@ -219,7 +268,7 @@ impl AnomalyMap {
         }
     }
 
-    /// A sampler over the whole network input at its own size.
+    /// A sampler over the whole network input at its own size. The mask covers the frame in it, not what lies beside the frame.
     pub fn over_input(&self) -> Sampler<'_> {
         let whole = Placement {
             x: 0.0,
@@ -227,19 +276,39 @@ impl AnomalyMap {
             width: self.input.0 as f32,
             height: self.input.1 as f32,
         };
-        self.sampler(whole, self.input.0, self.input.1)
+        let corner = |start: f32| start.round() as usize;
+        Sampler {
+            cover: self.mask.as_ref().map(|mask| {
+                let (width, height) = self.covered_input();
+                Cover {
+                    mask: mask.stretched(width, height),
+                    left: corner(self.placement.x),
+                    top: corner(self.placement.y),
+                }
+            }),
+            ..self.sampler(whole, self.input.0, self.input.1)
+        }
     }
 
     /// A sampler over the measured frame at `width` x `height` pixels.
     pub fn over_frame(&self, width: usize, height: usize) -> Sampler<'_> {
-        self.sampler(self.placement, width, height)
+        Sampler {
+            cover: self.mask.as_ref().map(|mask| Cover {
+                mask: mask.stretched(width, height),
+                left: 0,
+                top: 0,
+            }),
+            ..self.sampler(self.placement, width, height)
+        }
     }
 
+    /// A sampler of what is there without a mask.
     fn sampler(&self, at: Placement, width: usize, height: usize) -> Sampler<'_> {
         Sampler {
             map: self,
             columns: Axis::new(width, at.x, at.width, self.input.0, self.grid.0),
             rows: Axis::new(height, at.y, at.height, self.input.1, self.grid.1),
+            cover: None,
         }
     }
 
@@ -264,7 +333,7 @@ impl AnomalyMap {
         out
     }
 
-    /// Largest probability at the network's input size, of what the frame covers.
+    /// Largest probability at the network's input size, of what the frame covers; 0 where nothing counts.
     pub fn max(&self) -> f32 {
         let (width, height) = self.covered_input();
         let sampler = self.over_frame(width, height);
@@ -280,18 +349,38 @@ impl AnomalyMap {
         self.probability(best)
     }
 
-    /// Mean probability of the highest `share` of the patches whose middle the frame covers, at least one.
+    /// Mean probability of the highest `share` of the patches whose middle the frame covers and no mask does, at least one. Where no middle
+    /// counts the maximum stands for them, so that what lies between two middles is not lost.
     pub fn top_mean(&self, share: f32) -> f32 {
         let at = &self.placement;
         let columns = covered_patches(at.x, at.width, self.input.0, self.grid.0);
         let rows = covered_patches(at.y, at.height, self.input.1, self.grid.1);
         let mut values: Vec<f32> = rows
-            .flat_map(|row| &self.values[row * self.grid.0..][columns.clone()])
-            .map(|value| self.probability(*value))
+            .flat_map(|row| columns.clone().map(move |column| (column, row)))
+            .filter(|patch| self.patch_counts(*patch))
+            .map(|(column, row)| self.probability(self.values[row * self.grid.0 + column]))
             .collect();
+        if values.is_empty() {
+            return self.max();
+        }
         let count = ((values.len() as f32 * share).round() as usize).clamp(1, values.len());
         values.select_nth_unstable_by(count - 1, |a, b| b.total_cmp(a));
         values[..count].iter().sum::<f32>() / count as f32
+    }
+
+    /// Whether the middle of the patch at (column, row) counts.
+    fn patch_counts(&self, (column, row): (usize, usize)) -> bool {
+        let share = |patch: usize, grid: usize, input: usize, start: f32, extent: f32| {
+            let middle = (patch as f64 + 0.5) * input as f64 / grid as f64;
+            (middle - f64::from(start)) / f64::from(extent)
+        };
+        let (grid, input, at) = (self.grid, self.input, &self.placement);
+        self.mask.as_ref().is_none_or(|mask| {
+            mask.counts_at(
+                share(column, grid.0, input.0, at.x, at.width),
+                share(row, grid.1, input.1, at.y, at.height),
+            )
+        })
     }
 
     /// Input pixels that the frame covers, at least one each way.
@@ -406,12 +495,13 @@ impl Labels {
     }
 }
 
-/// Half-open runs of values at or above `threshold`.
+/// Half-open runs of values at or above `threshold`, which may be that of [`MASKED`]: a logit's is, at probability 0.
 fn runs_at_or_above(row: &[f32], threshold: f32) -> Vec<(usize, usize)> {
     let mut runs = Vec::new();
     let mut start = None;
     for (x, value) in row.iter().enumerate() {
-        match (start, *value >= threshold) {
+        let is_inside = *value >= threshold && *value != MASKED;
+        match (start, is_inside) {
             (None, true) => start = Some(x),
             (Some(from), false) => {
                 runs.push((from, x));
@@ -496,6 +586,8 @@ fn covered_patches(start: f32, extent: f32, input: usize, grid: usize) -> std::o
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// A probability map whose grid is its input, so that pixels are what is written down.
@@ -650,5 +742,239 @@ mod tests {
         assert!(map.max() < 0.11);
         assert!(map.top_mean(0.1) < 0.11);
         assert!(map.regions(0.5, 0, 20, 40).is_empty());
+    }
+
+    /// A map of chance values, some of its frame's input border around it, on either scale; a mask; the frame's size in the input.
+    fn any_masked() -> impl Strategy<Value = (AnomalyMap, Mask, (usize, usize))> {
+        let sizes = (1_usize..6, 1_usize..6, 1_usize..7, 1_usize..7);
+        let frame = (1_usize..24, 1_usize..24, 0_usize..4, 0_usize..4);
+        (sizes, frame, any::<bool>(), any::<bool>()).prop_flat_map(
+            |((columns, rows, wide, high), (width, height, x, y), is_logit, is_calibrated)| {
+                let values = prop::collection::vec(-6.0_f32..6.0, columns * rows);
+                let counting = prop::collection::vec(any::<bool>(), wide * high);
+                (values, counting).prop_map(move |(mut values, counting)| {
+                    let mut kind = MapValues::LogitDifference;
+                    if !is_logit {
+                        kind = MapValues::Probability;
+                        values.iter_mut().for_each(|value| *value = sigmoid(*value));
+                    }
+                    let placement = Placement {
+                        x: x as f32,
+                        y: y as f32,
+                        width: width as f32,
+                        height: height as f32,
+                    };
+                    let input = (width + 2 * x, height + 2 * y);
+                    let mut map =
+                        AnomalyMap::new((columns, rows), values, kind, input, placement).unwrap();
+                    if is_calibrated {
+                        map = map.calibrated(Scale::new(0.3, 0.8).unwrap());
+                    }
+                    let mask = Mask::new(wide, high, counting).unwrap();
+                    (map, mask, (width, height))
+                })
+            },
+        )
+    }
+
+    /// A sampler's values, row by row.
+    fn sampled(sampler: &Sampler<'_>, width: usize, height: usize) -> Vec<f32> {
+        let mut values = vec![f32::NAN; width * height];
+        let mut scratch = Vec::new();
+        for (y, row) in values.chunks_exact_mut(width).enumerate() {
+            sampler.row(y, &mut scratch, row);
+        }
+        values
+    }
+
+    /// The values over the frame without a mask, and then blanked where the mask's pixel under each middle does not count.
+    fn blanked(map: &AnomalyMap, mask: &Mask, width: usize, height: usize) -> Vec<f32> {
+        let mut values = sampled(&map.over_frame(width, height), width, height);
+        let pixels: Vec<Vec<bool>> = (0..mask.height()).map(|y| mask.row(y).collect()).collect();
+        for (i, value) in values.iter_mut().enumerate() {
+            let under = |i: usize, len: usize, of: usize| (i as f64 + 0.5) * of as f64 / len as f64;
+            let x = under(i % width, width, mask.width()) as usize;
+            let y = under(i / width, height, mask.height()) as usize;
+            if !pixels[y][x] {
+                *value = f32::NEG_INFINITY;
+            }
+        }
+        values
+    }
+
+    /// Box (x, y, w, h), area and largest value of each connected part at or above `threshold`, found by flooding.
+    fn flooded(values: &[f32], width: usize, threshold: f32) -> Vec<([usize; 4], usize, f32)> {
+        let height = values.len() / width;
+        let mut open: Vec<bool> = values
+            .iter()
+            .map(|value| value.is_finite() && *value >= threshold)
+            .collect();
+        let mut parts = Vec::new();
+        while let Some(seed) = open.iter().position(|is_open| *is_open) {
+            open[seed] = false;
+            let (mut found, mut next) = (vec![seed], 0);
+            while next < found.len() {
+                let (x, y) = (found[next] % width, found[next] / width);
+                next += 1;
+                for y in y.saturating_sub(1)..(y + 2).min(height) {
+                    for x in x.saturating_sub(1)..(x + 2).min(width) {
+                        if std::mem::take(&mut open[y * width + x]) {
+                            found.push(y * width + x);
+                        }
+                    }
+                }
+            }
+            let span = |of: &dyn Fn(usize) -> usize| {
+                let places = || found.iter().map(|i| of(*i));
+                let first = places().min().unwrap();
+                (first, places().max().unwrap() + 1 - first)
+            };
+            let ((x, w), (y, h)) = (span(&|i| i % width), span(&|i| i / width));
+            let peak = found
+                .iter()
+                .map(|i| values[*i])
+                .fold(f32::NEG_INFINITY, f32::max);
+            parts.push(([x, y, w, h], found.len(), peak));
+        }
+        parts
+    }
+
+    proptest! {
+        #[test]
+        fn a_masked_map_is_the_plain_one_blanked((map, mask, _) in any_masked(), width in 1_usize..40, height in 1_usize..40) {
+            let wanted = blanked(&map, &mask, width, height);
+            let masked = map.masked(mask.into());
+            let sampler = masked.over_frame(width, height);
+            prop_assert_eq!(&sampled(&sampler, width, height), &wanted);
+            for (y, row) in wanted.chunks_exact(width).enumerate() {
+                let bound = sampler.row_bound(y);
+                prop_assert!(row.iter().all(|value| *value <= bound + 1e-5), "row {}: {:?} above {}", y, row, bound);
+            }
+            let probabilities = masked.upsample_to_frame(width, height);
+            for (found, value) in probabilities.iter().zip(wanted) {
+                let wanted = if value.is_finite() { masked.probability(value) } else { 0.0 };
+                prop_assert_eq!(*found, wanted);
+            }
+        }
+
+        #[test]
+        fn beside_the_frame_a_masked_input_is_as_it_was((map, mask, (width, height)) in any_masked()) {
+            let (x, y) = (map.placement.x as usize, map.placement.y as usize);
+            let (wide, high) = map.input;
+            let mut wanted = sampled(&map.over_input(), wide, high);
+            let inner = blanked(&map, &mask, width, height);
+            for (row, values) in wanted[y * wide..].chunks_mut(wide).zip(inner.chunks_exact(width)) {
+                for (value, inner) in row[x..].iter_mut().zip(values) {
+                    if !inner.is_finite() {
+                        *value = f32::NEG_INFINITY;
+                    }
+                }
+            }
+            let masked = map.masked(mask.into());
+            prop_assert_eq!(sampled(&masked.over_input(), wide, high), wanted);
+        }
+
+        #[test]
+        fn the_maximum_and_the_regions_are_those_of_the_plain_map_blanked((map, mask, (width, height)) in any_masked(), threshold in 0.0_f32..1.0) {
+            let values = blanked(&map, &mask, width, height);
+            let masked = map.masked(mask.into());
+            let best = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            prop_assert_eq!(masked.max(), if best.is_finite() { masked.probability(best) } else { 0.0 });
+            for threshold in [0.0, threshold] {
+                let mut wanted: Vec<_> = flooded(&values, width, masked.value(threshold))
+                    .into_iter()
+                    .map(|(place, area, peak)| (place.map(|n| n as u32), area as u64, masked.probability(peak)))
+                    .collect();
+                let mut found: Vec<_> = masked
+                    .regions(threshold, 0, width as u32, height as u32)
+                    .iter()
+                    .map(|r| ([r.x, r.y, r.w, r.h], r.area, r.score))
+                    .collect();
+                wanted.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)).then(a.2.total_cmp(&b.2)));
+                found.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)).then(a.2.total_cmp(&b.2)));
+                prop_assert_eq!(found, wanted);
+            }
+        }
+
+        #[test]
+        fn a_mask_that_counts_everything_changes_nothing((map, mask, (width, height)) in any_masked(), share in 0.0_f32..1.0) {
+            let all = Mask::new(mask.width(), mask.height(), vec![true; mask.width() * mask.height()]).unwrap();
+            let masked = map.clone().masked(all.into());
+            prop_assert_eq!(masked.max(), map.max());
+            prop_assert_eq!(masked.top_mean(share), map.top_mean(share));
+            prop_assert_eq!(masked.regions(0.5, 0, width as u32, height as u32), map.regions(0.5, 0, width as u32, height as u32));
+            prop_assert_eq!(masked.upsample(), map.upsample());
+        }
+
+        #[test]
+        fn a_map_of_which_nothing_counts_has_found_nothing((map, mask, (width, height)) in any_masked(), share in 0.0_f32..1.0, threshold in 0.0_f32..1.0) {
+            let none = Mask::new(mask.width(), mask.height(), vec![false; mask.width() * mask.height()]).unwrap();
+            let masked = map.masked(none.into());
+            prop_assert_eq!(masked.max(), 0.0);
+            prop_assert_eq!(masked.top_mean(share), 0.0);
+            for threshold in [0.0, threshold] {
+                prop_assert_eq!(masked.regions(threshold, 0, width as u32, height as u32), vec![]);
+            }
+            prop_assert!(masked.upsample_to_frame(width, height).iter().all(|p| *p == 0.0));
+        }
+    }
+
+    /// Four patches in a row, 4 px wide each, the last the highest; a mask of 16 columns, `#` is what counts.
+    fn four_patches(columns: &str) -> AnomalyMap {
+        let whole = Placement {
+            x: 0.0,
+            y: 0.0,
+            width: 16.0,
+            height: 4.0,
+        };
+        let values = vec![0.2, 0.4, 0.6, 0.8];
+        let kind = MapValues::Probability;
+        let map = AnomalyMap::new((4, 1), values, kind, (16, 4), whole).unwrap();
+        let counting = columns.bytes().map(|b| b == b'#').collect();
+        map.masked(Mask::new(16, 1, counting).unwrap().into())
+    }
+
+    #[test]
+    fn a_patch_whose_middle_is_masked_is_not_among_the_highest() {
+        for (columns, half, highest) in [
+            ("################", 0.7, 0.8),
+            ("############....", 0.5, 0.6),
+            ("....########....", 0.6, 0.6),
+            // The last patch's middle is where column 14 begins.
+            ("#############.##", 0.7, 0.8),
+            ("##############.#", 0.5, 0.6),
+        ] {
+            let map = four_patches(columns);
+            // Half of three patches is two.
+            let found = (map.top_mean(0.5), map.top_mean(0.0));
+            assert!((found.0 - half).abs() < 1e-6, "{columns}: {found:?}");
+            assert!((found.1 - highest).abs() < 1e-6, "{columns}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn where_no_middle_counts_the_maximum_is_the_top_mean() {
+        let map = four_patches("............#...");
+        assert_eq!(map.top_mean(0.5), map.max());
+        assert!(map.max() > 0.6);
+    }
+
+    #[test]
+    fn what_is_masked_has_probability_nought() {
+        for kind in [MapValues::LogitDifference, MapValues::Probability] {
+            let whole = Placement {
+                x: 0.0,
+                y: 0.0,
+                width: 1.0,
+                height: 1.0,
+            };
+            let map = AnomalyMap::new((1, 1), vec![0.5], kind, (1, 1), whole).unwrap();
+            assert_eq!(map.probability(MASKED), 0.0, "{kind:?}");
+            let scale = Scale::new(0.3, 0.8).unwrap();
+            assert_eq!(
+                map.calibrated(scale).probability(MASKED),
+                scale.calibrate(0.0)
+            );
+        }
     }
 }

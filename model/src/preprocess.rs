@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::{Error, Result},
     frame::{Frame, PixelFormat, Range},
+    mask::Mask,
     yuv,
 };
 
@@ -33,6 +34,27 @@ impl Resize {
         match self {
             Self::Squash => "squash",
             Self::Fit => "fit",
+        }
+    }
+}
+
+/// How a frame is shown to the network; the default squashes all of it.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// How it meets an input of another shape.
+    pub resize: Resize,
+    /// Width of a pixel over its height, as a fraction; matters to [`Resize::Fit`] alone, and a zero in it stands for 1:1.
+    pub pixel_aspect: (u32, u32),
+    /// What of the frame counts, stretched over it; none for all. What does not count has the mean colour.
+    pub mask: Option<&'a Mask>,
+}
+
+impl Default for View<'_> {
+    fn default() -> Self {
+        Self {
+            resize: Resize::default(),
+            pixel_aspect: (1, 1),
+            mask: None,
         }
     }
 }
@@ -166,15 +188,13 @@ impl Preprocessor {
 
     /// Writes the input that `frame` makes, [3, height, width], to `out`, and says where in it the frame lies.
     ///
-    /// `pixel_aspect` is the width of a pixel over its height; it matters to [`Resize::Fit`] alone, and a zero in it stands for 1:1.
-    /// After the first frame of a size nothing is allocated but the resize filter's few coefficients.
+    /// After the first frame of a size nothing is allocated but the resize filter's few coefficients, and with a mask its columns and rows.
     ///
     /// An error if `out` is not [`len`](Self::len) long.
     pub fn run(
         &self,
         frame: &Frame<'_>,
-        resize: Resize,
-        pixel_aspect: (u32, u32),
+        view: View<'_>,
         scratch: &mut Scratch,
         out: &mut [f32],
     ) -> Result<Placement> {
@@ -187,14 +207,14 @@ impl Preprocessor {
                 out.len()
             )));
         }
-        let rect = match resize {
+        let rect = match view.resize {
             Resize::Squash => Rect {
                 x: 0,
                 y: 0,
                 width: self.width,
                 height: self.height,
             },
-            Resize::Fit => self.fit(frame, pixel_aspect),
+            Resize::Fit => self.fit(frame, view.pixel_aspect),
         };
         let layout = Layout::of(frame.format());
         let Scratch {
@@ -214,6 +234,9 @@ impl Preprocessor {
             resized,
         )?;
         self.normalise(&layout, resized, rect, out);
+        if let Some(mask) = view.mask {
+            self.blank(mask, rect, out);
+        }
         Ok(Placement {
             x: rect.x as f32,
             y: rect.y as f32,
@@ -260,6 +283,21 @@ impl Preprocessor {
                     .zip(&mut samples)
                 {
                     *value = normalised[usize::from(sample)];
+                }
+            }
+        }
+    }
+
+    /// Gives the mean colour to what does not count of the frame in `rect`.
+    fn blank(&self, mask: &Mask, rect: Rect, out: &mut [f32]) {
+        let mask = mask.stretched(rect.width, rect.height);
+        for plane in out.chunks_exact_mut(self.width * self.height) {
+            let rows = plane.chunks_exact_mut(self.width).skip(rect.y);
+            for (y, row) in rows.take(rect.height).enumerate() {
+                for (value, counts) in row[rect.x..].iter_mut().zip(mask.row(y)) {
+                    if !counts {
+                        *value = 0.0;
+                    }
                 }
             }
         }

@@ -4,9 +4,9 @@
 use std::path::PathBuf;
 
 use acdclip_model::{
-    Frame,
+    Frame, Mask,
     frame::{Colorimetry, Matrix, PixelFormat, Plane, Range},
-    preprocess::{Placement, Preprocessor, Resize, Scratch},
+    preprocess::{Placement, Preprocessor, Resize, Scratch, View},
 };
 use proptest::prelude::*;
 
@@ -64,6 +64,38 @@ impl Picture {
             width,
             height,
             colorimetry,
+            planes,
+        }
+    }
+
+    /// A part of a frame, copied sample by sample.
+    fn copied(frame: &Frame<'_>, (x, y): (usize, usize), (width, height): (usize, usize)) -> Self {
+        let format = frame.format();
+        let planes = (0..format.plane_count())
+            .map(|plane| {
+                // Pixels that share a sample, each way, and bytes of a sample.
+                let (shared, bytes) = match (format, plane) {
+                    (PixelFormat::Rgb | PixelFormat::Bgr, _) => (1, 3),
+                    (PixelFormat::Gray8, _) | (PixelFormat::Nv12 | PixelFormat::I420, 0) => (1, 1),
+                    (PixelFormat::Nv12, _) => (2, 2),
+                    (PixelFormat::I420, _) => (2, 1),
+                    _ => (1, 4),
+                };
+                let mut data = Vec::new();
+                for y in (y..y + height).step_by(shared) {
+                    for x in (x..x + width).step_by(shared) {
+                        let at = x / shared * bytes;
+                        data.extend_from_slice(&frame.row(plane, y / shared)[at..at + bytes]);
+                    }
+                }
+                (data, width.div_ceil(shared) * bytes)
+            })
+            .collect();
+        Self {
+            format,
+            width,
+            height,
+            colorimetry: frame.colorimetry(),
             planes,
         }
     }
@@ -138,8 +170,13 @@ fn run(
 ) -> (Vec<f32>, Placement) {
     let preprocessor = Preprocessor::new(size.0, size.1, [0.0; 3], [1.0 / 255.0; 3]).unwrap();
     let mut out = vec![f32::NAN; preprocessor.len()];
+    let view = View {
+        resize,
+        pixel_aspect: aspect,
+        mask: None,
+    };
     let placement = preprocessor
-        .run(frame, resize, aspect, &mut Scratch::default(), &mut out)
+        .run(frame, view, &mut Scratch::default(), &mut out)
         .unwrap();
     (out, placement)
 }
@@ -221,7 +258,82 @@ fn exact_resized(frame: &Frame<'_>, channel: usize, (width, height): (usize, usi
         .collect()
 }
 
+/// A picture, and left top corner and size of a part of it that its format allows.
+fn any_part() -> impl Strategy<Value = (Picture, (usize, usize), (usize, usize))> {
+    (any_picture(), any::<[prop::sample::Index; 4]>()).prop_map(|(picture, picks)| {
+        let step = picture.format.crop_step();
+        let span = |from: prop::sample::Index, len: prop::sample::Index, whole: usize| {
+            let start = from.index(whole) / step * step;
+            (start, 1 + len.index(whole - start))
+        };
+        let (x, width) = span(picks[0], picks[1], picture.width);
+        let (y, height) = span(picks[2], picks[3], picture.height);
+        (picture, (x, y), (width, height))
+    })
+}
+
+fn any_mask() -> impl Strategy<Value = Mask> {
+    (1_usize..9, 1_usize..9).prop_flat_map(|(width, height)| {
+        prop::collection::vec(any::<bool>(), width * height)
+            .prop_map(move |pixels| Mask::new(width, height, pixels).unwrap())
+    })
+}
+
 proptest! {
+    #[test]
+    fn a_part_has_the_pixels_that_the_frame_has_there((picture, (x, y), (width, height)) in any_part()) {
+        let frame = picture.frame();
+        let whole = squash(&frame, (picture.width, picture.height));
+        let part = squash(&frame.crop(x, y, width, height).unwrap(), (width, height));
+        for (i, value) in part.iter().enumerate() {
+            let (channel, row, column) = (i / (width * height), i / width % height, i % width);
+            prop_assert_eq!(*value, whole[(channel * picture.height + y + row) * picture.width + x + column]);
+        }
+    }
+
+    #[test]
+    fn a_part_is_resized_as_a_copy_of_it_is(
+        (picture, corner, size) in any_part(),
+        to in (1_usize..40, 1_usize..40),
+        resize in prop_oneof![Just(Resize::Squash), Just(Resize::Fit)],
+    ) {
+        let frame = picture.frame();
+        let part = frame.crop(corner.0, corner.1, size.0, size.1).unwrap();
+        let copy = Picture::copied(&frame, corner, size);
+        prop_assert_eq!(run(&part, to, resize, (1, 1)), run(&copy.frame(), to, resize, (1, 1)));
+    }
+
+    #[test]
+    fn what_does_not_count_has_the_mean_colour_and_the_rest_is_as_it_was(
+        picture in any_picture(),
+        size in (1_usize..40, 1_usize..40),
+        resize in prop_oneof![Just(Resize::Squash), Just(Resize::Fit)],
+        mask in any_mask(),
+    ) {
+        let preprocessor = Preprocessor::new(size.0, size.1, CLIP_MEAN, CLIP_STD).unwrap();
+        let run = |mask| {
+            let view = View { resize, mask, ..View::default() };
+            let mut out = vec![f32::NAN; preprocessor.len()];
+            let at = preprocessor.run(&picture.frame(), view, &mut Scratch::default(), &mut out).unwrap();
+            (out, at)
+        };
+        let (plain, placement) = run(None);
+        let (masked, masked_placement) = run(Some(&mask));
+        prop_assert_eq!(placement, masked_placement);
+        let (width, height) = (placement.width as usize, placement.height as usize);
+        let counting: Vec<Vec<bool>> = {
+            let mask = mask.stretched(width, height);
+            (0..height).map(|y| mask.row(y).collect()).collect()
+        };
+        for (i, value) in masked.iter().enumerate() {
+            let (row, column) = (i / size.0 % size.1, i % size.0);
+            let at = (row.wrapping_sub(placement.y as usize), column.wrapping_sub(placement.x as usize));
+            let counts = counting.get(at.0).and_then(|row| row.get(at.1)).copied();
+            // Beside the frame both are 0.
+            prop_assert_eq!(*value, if counts == Some(false) { 0.0 } else { plain[i] });
+        }
+    }
+
     #[test]
     fn a_frame_of_the_inputs_size_is_converted_to_within_one(picture in any_picture()) {
         let frame = picture.frame();
@@ -354,20 +466,13 @@ fn a_scratch_serves_frames_of_any_size_and_format() {
         for format in FORMATS {
             let picture = Picture::new(format, size, Colorimetry::default(), 2, 11);
             preprocessor
-                .run(
-                    &picture.frame(),
-                    Resize::Squash,
-                    (1, 1),
-                    &mut scratch,
-                    &mut out,
-                )
+                .run(&picture.frame(), View::default(), &mut scratch, &mut out)
                 .unwrap();
             let mut fresh = vec![0.0; preprocessor.len()];
             preprocessor
                 .run(
                     &picture.frame(),
-                    Resize::Squash,
-                    (1, 1),
+                    View::default(),
                     &mut Scratch::default(),
                     &mut fresh,
                 )
@@ -386,8 +491,7 @@ fn wrong_sizes_are_errors() {
     let error = preprocessor
         .run(
             &frame,
-            Resize::Fit,
-            (1, 1),
+            View::default(),
             &mut Scratch::default(),
             &mut [0.0; 59],
         )
@@ -430,13 +534,7 @@ fn a_photograph_comes_out_as_pillow_has_it() {
         let preprocessor = Preprocessor::new(side, side, CLIP_MEAN, CLIP_STD).unwrap();
         let mut out = vec![0.0; preprocessor.len()];
         preprocessor
-            .run(
-                &frame,
-                Resize::Squash,
-                (1, 1),
-                &mut Scratch::default(),
-                &mut out,
-            )
+            .run(&frame, View::default(), &mut Scratch::default(), &mut out)
             .unwrap();
         let wanted = expected.tensor(&format!("resize_{side}")).unwrap();
         let wanted = wanted

@@ -7,7 +7,7 @@
 
 use acdclip_model::{
     Frame,
-    preprocess::{Preprocessor, Resize, Scratch},
+    preprocess::{Preprocessor, Scratch, View},
 };
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -108,13 +108,7 @@ pub(crate) fn example(
         picture.width,
         picture.height,
     )?;
-    preprocessor.run(
-        &frame,
-        Resize::Squash,
-        (1, 1),
-        &mut Scratch::default(),
-        pixels,
-    )?;
+    preprocessor.run(&frame, View::default(), &mut Scratch::default(), pixels)?;
     if let Some(mask) = &mask {
         for (value, is_wrong) in wrong.iter_mut().zip(mask.resized(side, side)) {
             *value = f32::from(u8::from(is_wrong));
