@@ -3,7 +3,7 @@
 TOOLS := .ci/tools.sh
 CARGO := $(TOOLS) cargo
 
-.PHONY: help demo test test-all bench bench-train compact compact-check
+.PHONY: help demo test test-all test-analytics bench bench-train compact compact-check
 
 # Where weights, data and golden files that are not part of the project lie.
 SHARED ?= ../shared
@@ -13,6 +13,8 @@ help:
 	@echo 'make demo    run the plugin over a sample video: target/demo/'
 	@echo 'make test    lints and tests'
 	@echo 'make test-all  that, and what takes minutes more: accuracy on real pictures, memory of a large evaluation'
+	@echo 'make test-analytics  the feature analytics, in a Debian 13 made for it where GStreamer is older than 1.24 (as root). Not a part of test-all:'
+	@echo '             it builds everything once more, half an hour on two cores'
 	@echo 'make bench   time of the compact model on this machine, a line a stage'
 	@echo 'make bench-train      time and memory of a training step; beside the PyTorch code in OFFICIAL=DIR where PYTHON=python has what it needs'
 	@echo 'make compact          train the built-in model and its zero-shot variant anew (about half an hour on two cores)'
@@ -32,6 +34,9 @@ test:
 
 test-all: test
 	$(CARGO) test --locked --workspace --test slow -- --ignored --nocapture
+
+test-analytics:
+	@$(TOOLS) .ci/debian13.sh
 
 bench:
 	$(CARGO) bench --locked -p acdclip-model --bench frame

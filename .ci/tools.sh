@@ -11,7 +11,8 @@ rust_wanted=1.92
 packages="build-essential ca-certificates curl pkg-config
     libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
     gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly
-    gstreamer1.0-libav"
+    gstreamer1.0-libav
+    python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0"
 
 say() {
     printf '==> %s\n' "$*" >&2
@@ -98,6 +99,9 @@ install_rust() {
     rust_is_new_enough || fail "wanted Rust $rust_wanted or newer, found $(rustc --version 2>&1)"
 }
 
+case ${1:-} in
+*/debian13.sh) packages="$packages debootstrap debian-archive-keyring" ;;
+esac
 install_packages
 install_rust
 case ${1:-} in

@@ -4,6 +4,8 @@
 //! carries its findings and the overlay that draws them.
 
 mod acdclip;
+#[cfg(feature = "analytics")]
+mod analytics;
 mod engine;
 mod latency;
 mod meta;

@@ -28,16 +28,19 @@ pub(crate) fn register() {
     });
 }
 
-/// Puts `record` on `buffer`: one custom meta, and one region of interest a region.
+/// Puts `record` on `buffer`: one custom meta, and one region of interest a region, numbered from 1: Python finds them by number alone.
 pub(crate) fn attach(
     buffer: &mut gst::BufferRef,
     record: &Record,
 ) -> Result<(), gst::glib::BoolError> {
-    for region in &record.regions {
+    for (region, number) in record.regions.iter().zip(1..) {
         let rect = (region.x, region.y, region.w, region.h);
         let mut roi = VideoRegionOfInterestMeta::add(buffer, ROI_TYPE, rect);
+        roi.set_id(number);
         roi.add_param(region_parameters(region, record));
     }
+    #[cfg(feature = "analytics")]
+    crate::analytics::attach(buffer, record)?;
     let mut meta = gst::meta::CustomMeta::add(buffer, META)?;
     fill(meta.mut_structure(), record);
     Ok(())
@@ -200,7 +203,7 @@ mod tests {
         let rois: Vec<_> = copy.iter_meta::<VideoRegionOfInterestMeta>().collect();
         assert_eq!(rois.len(), 1);
         assert_eq!(rois[0].roi_type(), ROI_TYPE);
-        assert_eq!(rois[0].rect(), (4, 5, 6, 7));
+        assert_eq!((rois[0].id(), rois[0].rect()), (1, (4, 5, 6, 7)));
         let score = rois[0]
             .param(STRUCTURE)
             .unwrap()

@@ -3,6 +3,8 @@
 #![cfg(feature = "builtin-model")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[cfg(feature = "analytics")]
+mod analytics;
 mod calibration;
 mod flow;
 mod formats;
