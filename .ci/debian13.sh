@@ -89,7 +89,8 @@ make_system() {
     in_system dpkg --configure -a || say "some packages wait for others; apt-get goes on with them"
     in_system apt-get --fix-broken install -q -y --no-install-recommends
     # shellcheck disable=SC2086 # a list of words
-    in_system apt-get install -q -y --no-install-recommends -o DPkg::Options::=--force-unsafe-io $missing
+    in_system apt-get install -q -y --no-install-recommends \
+        -o Dpkg::Options::=--force-unsafe-io -o Dpkg::Use-Pty=0 $missing
     in_system apt-get clean
 }
 
