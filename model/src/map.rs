@@ -154,13 +154,13 @@ impl Sampler<'_> {
             row(top)
                 .iter()
                 .zip(row(bottom))
-                .map(|(a, b)| a + (b - a) * weight),
+                .map(|(a, b)| between(*a, *b, weight)),
         );
         // One column more, so that the last pixel's right neighbour exists.
         scratch.push(scratch[grid_w - 1]);
         for (out, &(left, weight)) in out.iter_mut().zip(&self.columns.taps) {
             let (a, b) = (scratch[left], scratch[left + 1]);
-            *out = a + (b - a) * weight;
+            *out = between(a, b, weight);
         }
         if let Some(cover) = &self.cover {
             cover.blank(y, out);
@@ -180,6 +180,18 @@ impl Sampler<'_> {
             .chain(&self.map.values[bottom * grid_w..(bottom + 1) * grid_w])
             .copied()
             .fold(f32::NEG_INFINITY, f32::max)
+    }
+}
+
+/// The value `weight` of the way from `a` to `b`; beside one that is infinite, as patches are that were not looked at, the nearer of both.
+fn between(a: f32, b: f32, weight: f32) -> f32 {
+    let value = a + (b - a) * weight;
+    if value.is_finite() {
+        value
+    } else if weight < 0.5 {
+        a
+    } else {
+        b
     }
 }
 
@@ -246,6 +258,16 @@ impl AnomalyMap {
     /// What the values are.
     pub fn kind(&self) -> MapValues {
         self.kind
+    }
+
+    /// Width and height of the network's input, pixels.
+    pub fn input(&self) -> (usize, usize) {
+        self.input
+    }
+
+    /// Where the measured frame lies in the input.
+    pub fn placement(&self) -> Placement {
+        self.placement
     }
 
     /// The probability that a value stands for; of [`MASKED`] 0.
@@ -725,6 +747,42 @@ mod tests {
         near(0.1, 0.945);
         near(1.0, 0.495);
         near(1e-9, 0.99);
+    }
+
+    #[test]
+    fn a_patch_that_was_not_looked_at_hides_what_is_nearest_to_it_and_nothing_else() {
+        let gap = f32::NEG_INFINITY;
+        let whole = Placement {
+            x: 0.0,
+            y: 0.0,
+            width: 9.0,
+            height: 9.0,
+        };
+        let values = vec![gap, 2.0, gap, 2.0, 2.0, gap, gap, gap, gap];
+        let kind = MapValues::LogitDifference;
+        let map = AnomalyMap::new((3, 3), values, kind, (9, 9), whole).unwrap();
+        let sampler = map.over_frame(9, 9);
+        let (mut row, mut scratch) = (vec![0.0; 9], Vec::new());
+        let rows: Vec<String> = (0..9)
+            .map(|y| {
+                sampler.row(y, &mut scratch, &mut row);
+                row.iter()
+                    .map(|value| match *value {
+                        2.0 => '#',
+                        f32::NEG_INFINITY => '.',
+                        _ => '?',
+                    })
+                    .collect()
+            })
+            .collect();
+        let (above, middle, below) = ("..####...", "######...", ".........");
+        assert_eq!(
+            rows,
+            [
+                above, above, middle, middle, middle, middle, below, below, below
+            ]
+        );
+        assert_eq!(map.probability(gap), 0.0);
     }
 
     #[test]
