@@ -1,21 +1,27 @@
 //! The GStreamer plugin `acdclip` (libgstacdclip.so): which elements it has.
 //!
 //! The model itself, maps, regions and events are `acdclip-model`'s; here are the element that feeds it video, the metadata that
-//! carries its findings and the overlay that draws them.
+//! carries its findings, the overlay that draws them and the element that draws them elsewhere.
 
 mod acdclip;
+mod acdclipoverlay;
 #[cfg(feature = "analytics")]
 mod analytics;
+mod drawing;
 mod engine;
 mod latency;
 mod meta;
 mod overlay;
+mod patch_map;
 mod picture;
 mod profile;
+mod rect;
+mod report;
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), gst::glib::BoolError> {
     meta::register();
-    acdclip::register(plugin)
+    acdclip::register(plugin)?;
+    acdclipoverlay::register(plugin)
 }
 
 /// Registers the plugin inside a process that links it, instead of letting GStreamer find it as a file.

@@ -1,7 +1,7 @@
 //! Records and events as GStreamer carries them: the custom meta, regions of interest and bus messages.
 //!
 //! The fields are those of [`Record`], in kebab-case. What a record does not have (`pts`, `event-id`) is an absent field. Scores are
-//! doubles, since GStreamer's tools know no better float.
+//! doubles, since GStreamer's tools know no better float. The custom meta also has the map, as [`patch_map`] describes it.
 
 use acdclip_model::{
     map::Region,
@@ -9,6 +9,11 @@ use acdclip_model::{
     stream::events::{Event, EventKind},
 };
 use gst_video::VideoRegionOfInterestMeta;
+
+use crate::{
+    patch_map::{self, PatchMap},
+    report::Report,
+};
 
 /// Name of the custom meta.
 pub(crate) const META: &str = "AcdClipMeta";
@@ -28,10 +33,12 @@ pub(crate) fn register() {
     });
 }
 
-/// Puts `record` on `buffer`: one custom meta, and one region of interest a region, numbered from 1: Python finds them by number alone.
+/// Puts `record` and the map that belongs to it on `buffer`: one custom meta, and one region of interest a region, numbered from 1: Python
+/// finds them by number alone.
 pub(crate) fn attach(
     buffer: &mut gst::BufferRef,
     record: &Record,
+    map: Option<&PatchMap>,
 ) -> Result<(), gst::glib::BoolError> {
     for (region, number) in record.regions.iter().zip(1..) {
         let rect = (region.x, region.y, region.w, region.h);
@@ -43,7 +50,18 @@ pub(crate) fn attach(
     crate::analytics::attach(buffer, record)?;
     let mut meta = gst::meta::CustomMeta::add(buffer, META)?;
     fill(meta.mut_structure(), record);
+    if let Some(map) = map {
+        meta.mut_structure().set(patch_map::MAP, map.structure());
+    }
     Ok(())
+}
+
+/// What `buffer`'s custom meta says; `None` where it has none, an error where it says what cannot be.
+pub(crate) fn read(buffer: &gst::BufferRef) -> Result<Option<Report>, String> {
+    gst::meta::CustomMeta::from_buffer(buffer, META)
+        .ok()
+        .map(|meta| Report::from_structure(meta.structure()))
+        .transpose()
 }
 
 /// The message about one frame.
@@ -142,9 +160,14 @@ fn region_parameters(region: &Region, record: &Record) -> gst::Structure {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use acdclip_model::stream::events::Moment;
+    use acdclip_model::{
+        map::{AnomalyMap, MapValues},
+        preprocess::Placement,
+        stream::events::Moment,
+    };
 
     use super::*;
+    use crate::rect::Rect;
 
     fn record() -> Record {
         Record {
@@ -196,7 +219,7 @@ mod tests {
         gst::init().unwrap();
         register();
         let mut buffer = gst::Buffer::new();
-        attach(buffer.get_mut().unwrap(), &record()).unwrap();
+        attach(buffer.get_mut().unwrap(), &record(), None).unwrap();
         let copy = buffer.copy();
         let meta = gst::meta::CustomMeta::from_buffer(&copy, META).unwrap();
         assert_eq!(meta.structure().get::<u64>("event-id").unwrap(), 3);
@@ -210,6 +233,87 @@ mod tests {
             .get::<f64>("score")
             .unwrap();
         assert!((score - 0.9).abs() < 1e-6);
+    }
+
+    /// A map over the whole frame of [`record`], with something abnormal in it.
+    fn map() -> PatchMap {
+        let placement = Placement {
+            x: 0.0,
+            y: 0.0,
+            width: 28.0,
+            height: 28.0,
+        };
+        let values = vec![-3.0, 2.0, -3.0, f32::NEG_INFINITY];
+        let kind = MapValues::LogitDifference;
+        let map = AnomalyMap::new((2, 2), values, kind, (28, 28), placement).unwrap();
+        PatchMap::encode(&map, Rect::whole((64, 48)))
+    }
+
+    #[test]
+    fn what_is_attached_is_read_and_the_map_is_in_the_custom_meta_alone() {
+        gst::init().unwrap();
+        register();
+        let mut buffer = gst::Buffer::new();
+        assert_eq!(read(&buffer), Ok(None));
+        let (record, map) = (record(), map());
+        attach(buffer.get_mut().unwrap(), &record, Some(&map)).unwrap();
+        let read = read(&buffer.copy()).unwrap().unwrap();
+        assert_eq!(read, Report::new(&record, Some(map)));
+        assert!(!frame_message(&record).has_field(patch_map::MAP));
+    }
+
+    #[test]
+    fn what_cannot_be_is_an_error_that_names_the_field() {
+        gst::init().unwrap();
+        register();
+        let refused = |change: &dyn Fn(&mut gst::StructureRef)| {
+            let mut buffer = gst::Buffer::new();
+            let writable = buffer.get_mut().unwrap();
+            attach(writable, &record(), Some(&map())).unwrap();
+            let mut meta = gst::meta::CustomMeta::from_mut_buffer(writable, META).unwrap();
+            change(meta.mut_structure());
+            read(&buffer).unwrap_err()
+        };
+        let said = [
+            (refused(&|s| s.remove_field("score")), "score"),
+            (refused(&|s| s.set("score", f64::NAN)), "score"),
+            (refused(&|s| s.set("score", "high")), "score"),
+            (refused(&|s| s.set("map-threshold", 1e9)), "map-threshold"),
+            (refused(&|s| s.set("anomalous", 1)), "anomalous"),
+            (refused(&|s| s.set("width", 0u32)), "(0, 48)"),
+            (refused(&|s| s.set("height", -1)), "height"),
+            (refused(&|s| s.set("map", "none")), "map"),
+            (refused(&|s| s.set("width", 63u32)), "area"),
+            (refused(&|s| s.set("regions", "none")), "regions"),
+            (
+                refused(&|s| s.set("regions", gst::Array::new([1]))),
+                "region",
+            ),
+            (
+                refused(&|s| s.set("regions", gst::Array::new(vec![0; 1 << 15]))),
+                "at most",
+            ),
+        ];
+        for (error, part) in said {
+            assert!(error.contains(part), "{error:?} does not say {part:?}");
+        }
+    }
+
+    #[test]
+    fn at_a_threshold_of_its_own_a_report_has_the_regions_of_its_map() {
+        let record = record();
+        let report = Report::new(&record, Some(map()));
+        let same = report.clone().at_threshold(record.map_threshold).unwrap();
+        assert_eq!(same, report);
+        let none = report.clone().at_threshold(0.95).unwrap();
+        assert!(none.regions.is_empty());
+        let wide = report.at_threshold(0.3).unwrap();
+        // The abnormal patch is the top right one.
+        let Rect { x, y, w, h } = wide.regions[0];
+        assert_eq!((wide.regions.len(), x + w, y), (1, 64, 0));
+        assert!(x > 20 && h < 40, "{:?}", wide.regions);
+        let bare = Report::new(&record, None).at_threshold(0.3).unwrap();
+        assert_eq!(bare.regions.len(), record.regions.len());
     }
 
     #[test]

@@ -10,8 +10,8 @@ use gst_video::{
 
 use crate::overlay::canvas::{Canvas, PlaneMut};
 
-/// The formats that the element takes, those it is most often fed first.
-pub(crate) const FORMATS: [VideoFormat; 13] = [
+/// The formats that the elements take, those they are most often fed first.
+const FORMATS: [VideoFormat; 13] = [
     VideoFormat::I420,
     VideoFormat::Nv12,
     VideoFormat::Rgb,
@@ -26,6 +26,22 @@ pub(crate) const FORMATS: [VideoFormat; 13] = [
     VideoFormat::Abgr,
     VideoFormat::Gray8,
 ];
+
+/// A sink and a source pad that are always there, for any of [`FORMATS`].
+pub(crate) fn pad_templates() -> Vec<gst::PadTemplate> {
+    let caps = gst_video::VideoCapsBuilder::new()
+        .format_list(FORMATS)
+        .build();
+    [
+        ("sink", gst::PadDirection::Sink),
+        ("src", gst::PadDirection::Src),
+    ]
+    .into_iter()
+    .filter_map(|(name, direction)| {
+        gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps).ok()
+    })
+    .collect()
+}
 
 /// What the caps say, in the model's words.
 #[derive(Debug, Clone)]

@@ -299,10 +299,12 @@ fn the_readmes_launch_lines_run() {
         let line = line
             .replace("autovideosink", "fakesink")
             .replace("acdclip ", "acdclip interval=50 ");
-        let line = line.replace(
-            "=frames.jsonl",
-            &format!("={}/frames.jsonl", installed.directory.path().display()),
-        );
+        let directory = installed.directory.path().display();
+        let line = ["frames.jsonl", "clean.mkv"]
+            .iter()
+            .fold(line, |line, file| {
+                line.replace(&format!("={file}"), &format!("={directory}/{file}"))
+            });
         let output = installed.shell(&line);
         assert!(output.status.success(), "{line}: {}", printed(&output));
     }

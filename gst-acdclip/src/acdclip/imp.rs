@@ -16,12 +16,16 @@ use parking_lot::Mutex;
 
 use super::session::{JsonLines, Outcome, Session};
 use crate::{
+    drawing,
     engine::{self, Engine},
     latency::LatencyMeter,
     meta,
-    overlay::{Finding, Overlay, Parts, Style},
+    overlay::{Parts, Style},
+    patch_map::PatchMap,
     picture::{self, Picture},
     profile::{self, Messages, Options, Settings},
+    rect::Rect,
+    report::Report,
 };
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -211,9 +215,9 @@ impl AcdClip {
         let outcome = session.pass(&picture, &buffer, &settings).map_err(failed)?;
         self.stats.lock().add(outcome.cost, session.event_count());
         self.announce_latency(outcome.cost);
-        self.draw(session, &picture, &settings, &outcome.record, &mut buffer)
-            .map_err(failed)?;
-        self.publish(session, &settings, &outcome, &mut buffer)?;
+        let report = report(session, &outcome.record);
+        drawing::draw(&mut buffer, &picture, style(&settings), &report).map_err(failed)?;
+        self.publish(session, &settings, &outcome, &report, &mut buffer)?;
         Ok(buffer)
     }
 
@@ -286,54 +290,17 @@ impl AcdClip {
         }
     }
 
-    /// Maps `buffer` for writing only if its pixels will change: else its memory stays shared.
-    fn draw(
-        &self,
-        session: &Session,
-        picture: &Picture,
-        settings: &Settings,
-        record: &Record,
-        buffer: &mut gst::Buffer,
-    ) -> acdclip_model::Result<()> {
-        let Some(detection) = session.last_detection() else {
-            return Ok(());
-        };
-        let style = Style {
-            parts: settings.overlay,
-            opacity: settings.opacity as f32,
-            colormap: settings.colormap,
-            map_threshold: settings.pixel_threshold(),
-        };
-        let finding = Finding {
-            map: &detection.map,
-            regions: &record.regions,
-            score: record.score,
-            anomalous: record.anomalous,
-        };
-        let (width, height) = picture.size();
-        let Some(overlay) = Overlay::plan(style, finding, width as usize, height as usize) else {
-            return Ok(());
-        };
-        let mut mapped =
-            gst_video::VideoFrameRef::from_buffer_ref_writable(buffer.make_mut(), &picture.info)
-                .map_err(|e| {
-                    acdclip_model::Error::Frame(format!("cannot be mapped for writing: {e}"))
-                })?;
-        let mut canvas = picture.canvas(&mut mapped)?;
-        overlay.draw(&mut canvas, picture.format, picture.colorimetry);
-        Ok(())
-    }
-
     /// Puts what was found on the buffer, into the file and on the bus.
     fn publish(
         &self,
         session: &mut Session,
         settings: &Settings,
         outcome: &Outcome,
+        report: &Report,
         buffer: &mut gst::Buffer,
     ) -> Result<(), gst::FlowError> {
         let record = &outcome.record;
-        meta::attach(buffer.make_mut(), record).map_err(|e| {
+        meta::attach(buffer.make_mut(), record, report.map.as_ref()).map_err(|e| {
             gst::element_imp_error!(
                 self,
                 gst::LibraryError::Failed,
@@ -404,6 +371,22 @@ impl AcdClip {
         let (live, min, max) = upstream.result();
         query.set(live, min + own, max.map(|max| max + own));
         true
+    }
+}
+
+/// What is drawn of a frame; the map's bytes are those that it carries on.
+fn report(session: &Session, record: &Record) -> Report {
+    let area = Rect::whole((record.width, record.height));
+    let detection = session.last_detection();
+    let map = detection.map(|detection| PatchMap::encode(&detection.map, area));
+    Report::new(record, map)
+}
+
+fn style(settings: &Settings) -> Style {
+    Style {
+        parts: settings.overlay,
+        opacity: settings.opacity as f32,
+        colormap: settings.colormap,
     }
 }
 
@@ -645,20 +628,7 @@ impl ElementImpl for AcdClip {
     }
 
     fn pad_templates() -> &'static [gst::PadTemplate] {
-        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
-            let caps = gst_video::VideoCapsBuilder::new()
-                .format_list(picture::FORMATS)
-                .build();
-            [
-                ("sink", gst::PadDirection::Sink),
-                ("src", gst::PadDirection::Src),
-            ]
-            .into_iter()
-            .filter_map(|(name, direction)| {
-                gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps).ok()
-            })
-            .collect()
-        });
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(picture::pad_templates);
         &TEMPLATES
     }
 }

@@ -1,4 +1,4 @@
-//! A writable picture in any of the formats that the element takes, and how ink is laid on it.
+//! A writable picture in any of the formats that the elements take, and how ink is laid on it.
 //!
 //! A drawing is a row of codes, one a pixel, each an index into a palette of inks that are already in the picture's own colour space.
 //! Code 0 is no ink: such a pixel keeps its bytes, bit for bit.

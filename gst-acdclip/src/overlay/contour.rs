@@ -1,13 +1,11 @@
 //! The line along which a map crosses a threshold, a row at a time.
 //!
 //! A pixel belongs to the line when a pixel near it lies on the other side of the threshold: bright inside, dark outside, so that the line
-//! stands out from any background. The frame's own border is no crossing.
+//! stands out from any background. Neither the map's own border is a crossing nor that of what was not looked at (negative infinity).
 
 use std::ops::Range;
 
 use acdclip_model::map::Sampler;
-
-use super::line_thickness;
 
 /// On which side of the threshold a pixel of the line lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,11 +29,14 @@ pub(super) struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    /// Rows of a frame of `width` x `height`, which `sampler` was made for.
-    pub(super) fn new(sampler: &'a Sampler<'a>, width: usize, height: usize) -> Self {
-        let inside = line_thickness(width, height);
-        let reach = [inside, inside.div_ceil(2)];
-        let ring = vec![(None, vec![0.0; width]); 2 * inside + 1];
+    /// Rows of a picture of `width` x `height`, which `sampler` was made for, and lines of `thickness`, all in pixels.
+    pub(super) fn new(
+        sampler: &'a Sampler<'a>,
+        (width, height): (usize, usize),
+        thickness: usize,
+    ) -> Self {
+        let reach = [thickness, thickness.div_ceil(2)];
+        let ring = vec![(None, vec![0.0; width]); 2 * thickness + 1];
         Self {
             sampler,
             width,
@@ -92,7 +93,11 @@ impl<'a> Rows<'a> {
         );
         for columns in within {
             for x in columns.start.max(first_near)..columns.end.min(end) {
-                let inside = self.at(x, y) >= threshold;
+                let value = self.at(x, y);
+                if !is_known(value) {
+                    continue;
+                }
+                let inside = value >= threshold;
                 let reach = self.reach[usize::from(!inside)];
                 if self.crosses(x, y, reach, threshold, inside) {
                     mark(x, if inside { Edge::Inside } else { Edge::Outside });
@@ -121,7 +126,8 @@ impl<'a> Rows<'a> {
         .any(|(dx, dy)| {
             let x = x.saturating_add_signed(*dx).min(self.width - 1);
             let y = y.saturating_add_signed(*dy).min(self.height - 1);
-            (self.at(x, y) >= threshold) != inside
+            let value = self.at(x, y);
+            is_known(value) && (value >= threshold) != inside
         })
     }
 
@@ -129,6 +135,11 @@ impl<'a> Rows<'a> {
     fn at(&self, x: usize, y: usize) -> f32 {
         self.ring[y % self.ring.len()].1[x]
     }
+}
+
+/// Whether a value is of something that was looked at.
+fn is_known(value: f32) -> bool {
+    value > f32::NEG_INFINITY
 }
 
 #[cfg(test)]
@@ -141,10 +152,20 @@ mod tests {
         preprocess::Placement,
     };
 
-    use super::*;
+    use super::{super::line_thickness, *};
 
     /// `#` inside the line, `o` outside, of a map whose left half is abnormal.
     fn picture(width: usize, height: usize, threshold: f32) -> Vec<String> {
+        drawn((2, 1), &[1.0, 0.0], (width, height), threshold)
+    }
+
+    /// The same of a map of `values` on `grid`.
+    fn drawn(
+        grid: (usize, usize),
+        values: &[f32],
+        (width, height): (usize, usize),
+        threshold: f32,
+    ) -> Vec<String> {
         let placement = Placement {
             x: 0.0,
             y: 0.0,
@@ -152,15 +173,16 @@ mod tests {
             height: 10.0,
         };
         let map = AnomalyMap::new(
-            (2, 1),
-            vec![1.0, 0.0],
+            grid,
+            values.to_vec(),
             MapValues::Probability,
             (10, 10),
             placement,
         )
         .unwrap();
         let sampler = map.over_frame(width, height);
-        let mut rows = Rows::new(&sampler, width, height);
+        let thickness = line_thickness(width, height);
+        let mut rows = Rows::new(&sampler, (width, height), thickness);
         (0..height)
             .map(|y| {
                 let mut line = vec!['.'; width];
@@ -187,5 +209,23 @@ mod tests {
     fn without_a_crossing_there_is_no_line() {
         assert_eq!(picture(4, 1, 0.0), ["...."]);
         assert_eq!(picture(4, 1, 1.5), ["...."]);
+    }
+
+    #[test]
+    fn it_ends_at_what_was_not_looked_at() {
+        let gap = f32::NEG_INFINITY;
+        let values = [0.0, 1.0, 1.0, 0.0, 1.0, gap, 0.0, gap, gap];
+        let lines = drawn((3, 3), &values, (10, 10), 0.5);
+        // What is abnormal borders on the normal from above, and on the gap to the right and below.
+        assert!(
+            lines[0].contains('#') && lines[0].contains('o'),
+            "{lines:#?}"
+        );
+        assert_eq!(&lines[5][7..], "...", "{lines:#?}");
+        assert_eq!(&lines[6][4..], "......", "{lines:#?}");
+        assert!(
+            lines[8..].iter().all(|line| line == ".........."),
+            "{lines:#?}"
+        );
     }
 }

@@ -16,7 +16,7 @@ use std::ops::Range;
 
 use acdclip_model::{
     frame::{Colorimetry, PixelFormat},
-    map::{AnomalyMap, Region, Sampler},
+    map::{AnomalyMap, Sampler},
 };
 use gst::glib;
 
@@ -24,6 +24,8 @@ use canvas::{Canvas, Ink, OPAQUE};
 pub(crate) use colormap::Colormap;
 use contour::{Edge, Rows};
 use label::{Label, Part};
+
+use crate::rect::Rect;
 
 /// What an overlay may consist of.
 #[glib::flags(name = "AcdClipOverlay")]
@@ -54,17 +56,26 @@ pub(crate) struct Style {
     pub(crate) opacity: f32,
     /// Colours of the heatmap; a grey frame has only room for [`Colormap::Grey`].
     pub(crate) colormap: Colormap,
-    /// Probability of the contour.
-    pub(crate) map_threshold: f32,
+}
+
+/// A map and where it lies.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PlacedMap<'a> {
+    /// The map.
+    pub(crate) map: &'a AnomalyMap,
+    /// What it covers, frame pixels; within the frame.
+    pub(crate) area: Rect,
 }
 
 /// What is known of a frame, as far as it is drawn.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Finding<'a> {
-    /// The map.
-    pub(crate) map: &'a AnomalyMap,
+    /// The map, where there is one.
+    pub(crate) map: Option<PlacedMap<'a>>,
+    /// Probability from which a pixel is abnormal: that of the contour.
+    pub(crate) map_threshold: f32,
     /// Regions in frame pixels.
-    pub(crate) regions: &'a [Region],
+    pub(crate) regions: &'a [Rect],
     /// The frame's score.
     pub(crate) score: f32,
     /// Whether it is at or above its threshold.
@@ -88,14 +99,60 @@ const TOP: f32 = 0.999;
 pub(crate) struct Overlay<'a> {
     style: Style,
     finding: Finding<'a>,
-    /// Set where the map has something to draw.
-    map: Option<Sampler<'a>>,
+    layer: Option<Layer<'a>>,
     label: Option<Label>,
+    width: usize,
+    height: usize,
+}
+
+/// A map that has something to draw.
+struct Layer<'a> {
+    map: &'a AnomalyMap,
+    sampler: Sampler<'a>,
+    left: usize,
+    top: usize,
     width: usize,
     height: usize,
     /// The map's value at which the heatmap starts and that of the contour.
     start: f32,
     threshold: f32,
+}
+
+impl<'a> Layer<'a> {
+    fn new(style: Style, finding: Finding<'a>) -> Option<Self> {
+        let PlacedMap { map, area } = finding.map?;
+        let threshold = map.value(finding.map_threshold);
+        let start = map.value(start_probability(finding.map_threshold));
+        let mut lowest = f32::INFINITY;
+        if style.parts.contains(Parts::HEATMAP) && style.opacity > 0.0 {
+            lowest = start;
+        }
+        if style.parts.contains(Parts::CONTOUR) && !finding.regions.is_empty() {
+            lowest = lowest.min(threshold);
+        }
+        let visible = map.values().iter().any(|value| *value >= lowest);
+        let (width, height) = (area.w as usize, area.h as usize);
+        visible.then(|| Self {
+            map,
+            sampler: map.over_frame(width, height),
+            left: area.x as usize,
+            top: area.y as usize,
+            width,
+            height,
+            start,
+            threshold,
+        })
+    }
+
+    /// The part of a frame's row that it covers.
+    fn part<'c>(&self, codes: &'c mut [u16]) -> &'c mut [u16] {
+        &mut codes[self.left..self.left + self.width]
+    }
+
+    /// Columns of the frame as its own.
+    fn columns(&self, frame: Range<usize>) -> Range<usize> {
+        frame.start.saturating_sub(self.left)..frame.end.saturating_sub(self.left)
+    }
 }
 
 impl<'a> Overlay<'a> {
@@ -106,33 +163,20 @@ impl<'a> Overlay<'a> {
         width: usize,
         height: usize,
     ) -> Option<Self> {
-        let map = finding.map;
-        let threshold = map.value(style.map_threshold);
-        let start = map.value(start_probability(style.map_threshold));
-        let outlined = style.parts.contains(Parts::CONTOUR) && !finding.regions.is_empty();
-        let mut lowest = f32::INFINITY;
-        if style.parts.contains(Parts::HEATMAP) && style.opacity > 0.0 {
-            lowest = start;
-        }
-        if outlined {
-            lowest = lowest.min(threshold);
-        }
-        let visible = map.values().iter().any(|value| *value >= lowest);
+        let layer = Layer::new(style, finding);
         let label = style
             .parts
             .contains(Parts::SCORE)
             .then(|| Label::new(&format!("{:.2}", finding.score), width, height))
             .flatten();
         let boxes = style.parts.contains(Parts::BOX) && !finding.regions.is_empty();
-        (visible || label.is_some() || boxes).then(|| Self {
+        (layer.is_some() || label.is_some() || boxes).then_some(Self {
             style,
             finding,
-            map: visible.then(|| map.over_frame(width, height)),
+            layer,
             label,
             width,
             height,
-            start,
-            threshold,
         })
     }
 
@@ -145,17 +189,20 @@ impl<'a> Overlay<'a> {
     ) {
         debug_assert_eq!((canvas.width(), canvas.height()), (self.width, self.height));
         let palette = self.palette(format, colorimetry);
-        let mut rows = self
-            .map
-            .as_ref()
-            .map(|map| Rows::new(map, self.width, self.height));
+        let thickness = line_thickness(self.width, self.height);
+        let mut layer = self.layer.as_ref().map(|layer| {
+            let size = (layer.width, layer.height);
+            (layer, Rows::new(&layer.sampler, size, thickness))
+        });
         let mut codes = [vec![0; self.width], vec![0; self.width]];
         for y in (0..self.height).step_by(2) {
             let mut inked = false;
             for (below, codes) in codes.iter_mut().enumerate() {
                 codes.fill(0);
                 if y + below < self.height {
-                    inked |= self.draw_map(rows.as_mut(), y + below, codes);
+                    if let Some((layer, rows)) = &mut layer {
+                        inked |= self.draw_map(layer, rows, y + below, codes);
+                    }
                     inked |= self.draw_boxes(y + below, codes);
                     inked |= self.draw_label(y + below, codes);
                 }
@@ -166,20 +213,29 @@ impl<'a> Overlay<'a> {
         }
     }
 
-    fn draw_map(&self, rows: Option<&mut Rows<'_>>, y: usize, codes: &mut [u16]) -> bool {
-        let Some(rows) = rows else { return false };
+    fn draw_map(
+        &self,
+        layer: &Layer<'_>,
+        rows: &mut Rows<'_>,
+        y: usize,
+        codes: &mut [u16],
+    ) -> bool {
+        let own = y.checked_sub(layer.top).filter(|own| *own < layer.height);
+        let Some(own) = own else { return false };
+        let codes = layer.part(codes);
         let parts = self.style.parts;
         let mut inked = false;
-        if parts.contains(Parts::HEATMAP) && rows.bound(y) >= self.start {
-            let scale = (STEPS - 1) as f32 / (self.finding.map.value(TOP) - self.start);
-            for (code, value) in codes.iter_mut().zip(rows.values(y)) {
-                // A cast saturates: below the start is step 0, NaN too.
-                *code = ((*value - self.start) * scale).min((STEPS - 1) as f32) as u16;
+        if parts.contains(Parts::HEATMAP) && rows.bound(own) >= layer.start {
+            let scale = (STEPS - 1) as f32 / (layer.map.value(TOP) - layer.start);
+            for (code, value) in codes.iter_mut().zip(rows.values(own)) {
+                // A cast saturates: below the start is step 0, NaN and what was not looked at too.
+                *code = ((*value - layer.start) * scale).min((STEPS - 1) as f32) as u16;
             }
             inked = true;
         }
         if parts.contains(Parts::CONTOUR) {
-            inked |= rows.edges(y, self.threshold, &self.outlined(y), |x, edge| {
+            let outlined: Vec<_> = self.outlined(y).map(|x| layer.columns(x)).collect();
+            inked |= rows.edges(own, layer.threshold, &outlined, |x, edge| {
                 codes[x] = match edge {
                     Edge::Inside => LIGHT,
                     Edge::Outside => DARK,
@@ -190,17 +246,16 @@ impl<'a> Overlay<'a> {
     }
 
     /// The columns of row `y` in which the contour may lie: in and just around a region. A speck that is no region has none.
-    fn outlined(&self, y: usize) -> Vec<Range<usize>> {
+    fn outlined(&self, y: usize) -> impl Iterator<Item = Range<usize>> {
         let reach = line_thickness(self.width, self.height);
-        let span = |start: u32, length: u32| {
+        let span = move |start: u32, length: u32| {
             let (start, length) = (start as usize, length as usize);
             start.saturating_sub(reach)..start + length + reach
         };
         let regions = self.finding.regions.iter();
         regions
-            .filter(|region| span(region.y, region.h).contains(&y))
-            .map(|region| span(region.x, region.w))
-            .collect()
+            .filter(move |region| span(region.y, region.h).contains(&y))
+            .map(move |region| span(region.x, region.w))
     }
 
     fn draw_boxes(&self, y: usize, codes: &mut [u16]) -> bool {
@@ -253,13 +308,14 @@ impl<'a> Overlay<'a> {
             PixelFormat::Gray8 => Colormap::Grey,
             _ => self.style.colormap,
         };
-        let map = self.finding.map;
-        let (start, top) = (self.start, map.value(TOP));
         let mut palette = [Ink::default(); INKS];
-        for (step, entry) in palette[..STEPS].iter_mut().enumerate().skip(1) {
-            let value = start + (top - start) * step as f32 / (STEPS - 1) as f32;
-            let p = map.probability(value);
-            *entry = ink(colormap.color(p), self.style.opacity * self.ramp(p));
+        if let Some(Layer { map, start, .. }) = &self.layer {
+            let top = map.value(TOP);
+            for (step, entry) in palette[..STEPS].iter_mut().enumerate().skip(1) {
+                let value = start + (top - start) * step as f32 / (STEPS - 1) as f32;
+                let p = map.probability(value);
+                *entry = ink(colormap.color(p), self.style.opacity * self.ramp(p));
+            }
         }
         let backing = if self.finding.anomalous {
             ink([200, 16, 16], 0.9)
@@ -276,7 +332,7 @@ impl<'a> Overlay<'a> {
 
     /// Opacity of a probability before the style's own: 0 at the start, 1 at probability 1.
     fn ramp(&self, p: f32) -> f32 {
-        let start = start_probability(self.style.map_threshold);
+        let start = start_probability(self.finding.map_threshold);
         ((p - start) / (1.0 - start)).clamp(0.0, 1.0)
     }
 }
@@ -314,7 +370,6 @@ mod tests {
             parts,
             opacity: 0.6,
             colormap: Colormap::Turbo,
-            map_threshold: 0.5,
         }
     }
 
@@ -338,13 +393,21 @@ mod tests {
         .unwrap()
     }
 
-    fn finding(map: &AnomalyMap) -> Finding<'_> {
+    /// A map over a whole frame of the given size.
+    fn finding(map: &AnomalyMap, width: u32, height: u32) -> Finding<'_> {
+        let area = Rect::whole((width, height));
         Finding {
-            map,
+            map: Some(PlacedMap { map, area }),
+            map_threshold: 0.5,
             regions: &[],
             score: 0.87,
             anomalous: true,
         }
+    }
+
+    fn rects(map: &AnomalyMap, width: u32, height: u32) -> Vec<Rect> {
+        let regions = map.regions(0.5, 0, width, height);
+        regions.iter().map(Rect::from).collect()
     }
 
     fn draw(
@@ -388,15 +451,18 @@ mod tests {
     fn a_normal_map_draws_nothing() {
         let normal = map(-6.0, -1.2);
         let parts = Parts::HEATMAP | Parts::CONTOUR | Parts::BOX;
-        assert!(Overlay::plan(style(parts), finding(&normal), 64, 48).is_none());
-        assert!(Overlay::plan(style(Parts::empty()), finding(&map(5.0, 5.0)), 64, 48).is_none());
+        assert!(Overlay::plan(style(parts), finding(&normal, 64, 48), 64, 48).is_none());
+        let abnormal = map(5.0, 5.0);
+        let nothing = style(Parts::empty());
+        assert!(Overlay::plan(nothing, finding(&abnormal, 64, 48), 64, 48).is_none());
     }
 
     #[test]
     fn pixels_below_half_the_threshold_keep_their_bytes() {
         let map = map(-6.0, 5.0);
         let (width, height) = (61, 47);
-        let overlay = Overlay::plan(style(Parts::HEATMAP), finding(&map), width, height).unwrap();
+        let overlay =
+            Overlay::plan(style(Parts::HEATMAP), finding(&map, 61, 47), width, height).unwrap();
         let probabilities = map.upsample_to_frame(width, height);
         for fill in [0, 77, 255] {
             let planes = draw(&overlay, PixelFormat::Rgb, Colorimetry::default(), fill);
@@ -432,10 +498,10 @@ mod tests {
         )
         .unwrap();
         let top_half = |map: &AnomalyMap| {
-            let regions = map.regions(0.5, 0, 64, 64);
+            let regions = rects(map, 64, 64);
             let finding = Finding {
                 regions: &regions,
-                ..finding(map)
+                ..finding(map, 64, 64)
             };
             let overlay =
                 Overlay::plan(style(Parts::HEATMAP | Parts::CONTOUR), finding, 64, 64).unwrap();
@@ -459,12 +525,12 @@ mod tests {
         };
         let kind = MapValues::LogitDifference;
         let map = AnomalyMap::new((8, 8), values, kind, (112, 112), placement).unwrap();
-        let all = map.regions(0.5, 0, 96, 96);
+        let all = rects(&map, 96, 96);
         assert_eq!(all.len(), 2, "{all:?}");
-        let inked = |regions: &[Region]| {
+        let inked = |regions: &[Rect]| {
             let finding = Finding {
                 regions,
-                ..finding(&map)
+                ..finding(&map, 96, 96)
             };
             let plan = Overlay::plan(style(Parts::CONTOUR), finding, 96, 96);
             let Some(overlay) = plan else { return [0, 0] };
@@ -477,6 +543,90 @@ mod tests {
         assert!(speck > 0 && region > 0, "{speck} {region}");
         assert_eq!(inked(&all[..1]), [0, region]);
         assert_eq!(inked(&[]), [0, 0]);
+    }
+
+    /// The pixels of a grey frame of 96 x 96 that a drawing of `map` over `area` changes.
+    fn changed_pixels(parts: Parts, map: &AnomalyMap, area: Rect) -> Vec<(u32, u32)> {
+        let regions: Vec<Rect> = rects(map, area.w, area.h)
+            .into_iter()
+            .map(|rect| Rect {
+                x: rect.x + area.x,
+                y: rect.y + area.y,
+                ..rect
+            })
+            .collect();
+        let finding = Finding {
+            map: Some(PlacedMap { map, area }),
+            regions: &regions,
+            ..finding(map, 96, 96)
+        };
+        let overlay = Overlay::plan(style(parts), finding, 96, 96).unwrap();
+        let picture = draw(&overlay, PixelFormat::Gray8, Colorimetry::default(), 90);
+        let rows = picture[0].chunks_exact(99).enumerate();
+        rows.flat_map(|(y, row)| {
+            let changed =
+                move |(x, byte): (usize, &u8)| (*byte != 90).then_some((x as u32, y as u32));
+            row[..96].iter().enumerate().filter_map(changed)
+        })
+        .collect()
+    }
+
+    #[test]
+    fn a_map_of_a_part_of_the_frame_is_drawn_there_as_on_a_frame_of_that_size() {
+        // Abnormal up to its border, so that whatever leaves the area shows.
+        let mut values = vec![-6.0; 64];
+        values[..24].fill(4.0);
+        let placement = map(0.0, 0.0).placement();
+        let kind = MapValues::LogitDifference;
+        let map = AnomalyMap::new((8, 8), values, kind, (112, 112), placement).unwrap();
+        let area = |x, y| Rect { x, y, w: 41, h: 37 };
+        for parts in [Parts::HEATMAP, Parts::CONTOUR] {
+            let at_corner = changed_pixels(parts, &map, area(0, 0));
+            assert!(at_corner.len() > 30, "{parts:?}");
+            let moved = changed_pixels(parts, &map, area(55, 13));
+            let back: Vec<_> = moved.iter().map(|(x, y)| (x - 55, y - 13)).collect();
+            assert_eq!(at_corner, back, "{parts:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_not_looked_at_keeps_its_bytes() {
+        let mut values = vec![5.0; 64];
+        for row in 0..8 {
+            values[row * 8 + 4..row * 8 + 8].fill(f32::NEG_INFINITY);
+        }
+        let placement = map(0.0, 0.0).placement();
+        let kind = MapValues::LogitDifference;
+        let map = AnomalyMap::new((8, 8), values, kind, (112, 112), placement).unwrap();
+        let changed = changed_pixels(Parts::HEATMAP | Parts::CONTOUR, &map, Rect::whole((96, 96)));
+        let right = changed.iter().map(|(x, _)| x).max();
+        assert_eq!(changed.len(), 48 * 96, "the left half");
+        assert_eq!(right, Some(&47));
+    }
+
+    #[test]
+    fn without_a_map_there_are_boxes_and_the_score() {
+        let regions = [Rect {
+            x: 10,
+            y: 40,
+            w: 20,
+            h: 20,
+        }];
+        let bare = Finding {
+            map: None,
+            map_threshold: 0.5,
+            regions: &regions,
+            score: 0.5,
+            anomalous: false,
+        };
+        for (parts, drawn) in [
+            (Parts::HEATMAP | Parts::CONTOUR, false),
+            (Parts::BOX, true),
+            (Parts::SCORE, true),
+        ] {
+            let plan = Overlay::plan(style(parts), bare, 96, 96);
+            assert_eq!(plan.is_some(), drawn, "{parts:?}");
+        }
     }
 
     #[test]
@@ -495,7 +645,7 @@ mod tests {
     #[test]
     fn opacity_grows_with_the_value() {
         let map = map(-6.0, 5.0);
-        let overlay = Overlay::plan(style(Parts::HEATMAP), finding(&map), 64, 64).unwrap();
+        let overlay = Overlay::plan(style(Parts::HEATMAP), finding(&map, 64, 64), 64, 64).unwrap();
         let palette = overlay.palette(PixelFormat::Rgb, Colorimetry::default());
         let alphas: Vec<_> = palette[..STEPS].iter().map(|ink| ink.alpha).collect();
         assert!(alphas.is_sorted());
@@ -506,7 +656,7 @@ mod tests {
     #[test]
     fn a_hot_spot_turns_red_in_every_colour_format_and_bright_in_grey() {
         let map = map(-6.0, 9.0);
-        let overlay = Overlay::plan(style(Parts::HEATMAP), finding(&map), 64, 64).unwrap();
+        let overlay = Overlay::plan(style(Parts::HEATMAP), finding(&map, 64, 64), 64, 64).unwrap();
         let (x, y) = (5 * 64 / 7 + 1, 3 * 64 / 7);
         for format in FORMATS {
             let planes = draw(&overlay, format, Colorimetry::default(), 90);
@@ -532,10 +682,10 @@ mod tests {
     #[test]
     fn padding_and_alpha_bytes_are_never_touched() {
         let map = map(5.0, 9.0);
-        let regions = map.regions(0.5, 0, 33, 17);
+        let regions = rects(&map, 33, 17);
         let everything = Finding {
             regions: &regions,
-            ..finding(&map)
+            ..finding(&map, 33, 17)
         };
         let overlay = Overlay::plan(style(EVERYTHING), everything, 33, 17).unwrap();
         for format in FORMATS {
@@ -565,19 +715,18 @@ mod tests {
     #[test]
     fn the_smallest_frames_and_extreme_thresholds_are_drawn_without_complaint() {
         let map = map(-6.0, 9.0);
-        let regions = map.regions(0.5, 0, 1, 1);
+        let regions = rects(&map, 1, 1);
         for (width, height) in [(1, 1), (1, 9), (9, 1), (3, 5), (17, 33)] {
             for map_threshold in [0.0, 0.5, 1.0] {
-                let style = Style {
-                    map_threshold,
-                    ..style(EVERYTHING)
-                };
                 let finding = Finding {
+                    map_threshold,
                     regions: &regions,
-                    ..finding(&map)
+                    ..finding(&map, width, height)
                 };
+                let (width, height) = (width as usize, height as usize);
                 for format in FORMATS {
-                    if let Some(overlay) = Overlay::plan(style, finding, width, height) {
+                    let plan = Overlay::plan(style(EVERYTHING), finding, width, height);
+                    if let Some(overlay) = plan {
                         draw(&overlay, format, Colorimetry::default(), 90);
                     }
                 }

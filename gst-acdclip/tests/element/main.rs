@@ -1,4 +1,4 @@
-//! The element `acdclip` as an application meets it: pads, properties, messages, metadata. Scored with the built-in model, which finds
+//! The elements as an application meets them: pads, properties, messages, metadata. Scored with the built-in model, which finds
 //! videotestsrc's ball abnormal and black normal; the tests say so where they build on it.
 #![cfg(feature = "builtin-model")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -9,6 +9,7 @@ mod calibration;
 mod flow;
 mod formats;
 mod metadata;
+mod overlay;
 mod settings;
 
 use gst::prelude::*;
@@ -22,10 +23,15 @@ pub(crate) fn init() {
     });
 }
 
-/// An element with `properties` as on a gst-launch line.
+/// An `acdclip` with `properties` as on a gst-launch line.
 pub(crate) fn element(properties: &[(&str, &str)]) -> gst::Element {
+    made("acdclip", properties)
+}
+
+/// An element of a factory with `properties` as on a gst-launch line.
+pub(crate) fn made(factory: &str, properties: &[(&str, &str)]) -> gst::Element {
     init();
-    let element = gst::ElementFactory::make("acdclip").build().unwrap();
+    let element = gst::ElementFactory::make(factory).build().unwrap();
     for (name, value) in properties {
         element.set_property_from_str(name, value);
     }
@@ -41,7 +47,10 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new(properties: &[(&str, &str)], caps: &str) -> Self {
-        let element = element(properties);
+        Self::of(element(properties), caps)
+    }
+
+    pub(crate) fn of(element: gst::Element, caps: &str) -> Self {
         let bus = gst::Bus::new();
         element.set_bus(Some(&bus));
         let mut harness = Harness::with_element(&element, Some("sink"), Some("src"));

@@ -169,8 +169,8 @@ fn an_events_begin_says_all_of_its_frame() {
     let output = bench.pass(picture("ball", &caps, 0));
     let (_, begin) = bench.told().remove(0);
     for (name, value) in record(&output).iter() {
-        // Arrays cannot be compared in this version of GStreamer's structures; the rest must be the same.
-        if name != "regions" {
+        // Arrays cannot be compared in this version of GStreamer's structures, the map is on the buffer alone; the rest must be the same.
+        if name != "regions" && name != "map" {
             assert_eq!(
                 format!("{:?}", begin.value(name).unwrap()),
                 format!("{value:?}"),
@@ -178,7 +178,7 @@ fn an_events_begin_says_all_of_its_frame() {
             );
         }
     }
-    assert!(begin.has_field("regions"));
+    assert!(begin.has_field("regions") && !begin.has_field("map"));
 }
 
 #[test]
