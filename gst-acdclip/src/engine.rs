@@ -1,4 +1,6 @@
 //! Models in memory: loaded once a process for each file and device, shared by the elements that name them, dropped with the last.
+//!
+//! A model has one worker, which takes the frames of all its streams in turn and several at a time ([`crate::batch`]).
 
 use std::{
     collections::HashMap,
@@ -8,13 +10,57 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use acdclip_model::{Detector, Frame, device::DeviceSpec};
+use acdclip_model::{
+    Detector, Frame,
+    config::Domain,
+    detector::{Finding, Input, Query, Settings, Text},
+    device::DeviceSpec,
+};
 use parking_lot::Mutex;
 
-/// A model and what is known of its cost.
+use crate::batch::{Done, Failure, Limits, Line, Worker};
+
+/// What the worker of a model does: one frame, ready for the network.
+pub(crate) struct Job {
+    pub(crate) input: Input,
+    pub(crate) text: Text,
+    pub(crate) domain: Option<Domain>,
+}
+
+/// A model, its worker and what is known of its cost.
 pub(crate) struct Engine {
-    detector: Detector,
+    detector: Arc<Detector>,
+    worker: Worker<Job, Finding>,
     warm_up: OnceLock<Duration>,
+}
+
+/// One stream's line to a model's worker. It keeps the model.
+pub(crate) struct EngineLine {
+    // Dropped before the engine, whose worker waits for the last line.
+    line: Line<Job, Finding>,
+    engine: Arc<Engine>,
+}
+
+impl EngineLine {
+    /// The model.
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// Has the network look at `job`, and waits for it.
+    pub(crate) fn call(&self, job: Job, limits: Limits) -> Result<Done<Finding>, Failure> {
+        self.line.call(job, limits)
+    }
+
+    /// Ends a wait at once, and lets nobody wait until it is opened again.
+    pub(crate) fn close(&self) {
+        self.line.close();
+    }
+
+    /// Lets frames be scored again.
+    pub(crate) fn open(&self) {
+        self.line.open();
+    }
 }
 
 /// Why there is no engine.
@@ -25,6 +71,8 @@ pub(crate) enum Error {
     NoModel,
     /// The model could not be loaded.
     Model(acdclip_model::Error),
+    /// The system has no thread for its worker.
+    Thread(std::io::Error),
 }
 
 impl fmt::Display for Error {
@@ -49,6 +97,7 @@ impl fmt::Display for Error {
                 }
             ),
             Self::Model(e) => e.fmt(f),
+            Self::Thread(e) => write!(f, "no thread could be had to run the model: {e}"),
         }
     }
 }
@@ -108,8 +157,12 @@ impl Engine {
         if let Some(engine) = held.upgrade() {
             return Ok(engine);
         }
+        let detector = Arc::new(load(&source, device)?);
+        let runner = detector.clone();
+        let worker = Worker::spawn("acdclip", move |jobs| run(&runner, &jobs));
         let engine = Arc::new(Self {
-            detector: load(&source, device)?,
+            detector,
+            worker: worker.map_err(Error::Thread)?,
             warm_up: OnceLock::new(),
         });
         *held = Arc::downgrade(&engine);
@@ -121,19 +174,57 @@ impl Engine {
         &self.detector
     }
 
+    /// A line to the worker for one more stream.
+    pub(crate) fn line(self: Arc<Self>) -> EngineLine {
+        EngineLine {
+            line: self.worker.line(),
+            engine: self,
+        }
+    }
+
     /// What one black frame of the network's own size costs, measured the first time that somebody asks. The first run is not timed: it
     /// pages the weights in, makes the class's text features and starts threads, which no later frame does.
-    pub(crate) fn warm_up(&self, class: &str) -> Result<Duration, Error> {
+    pub(crate) fn warm_up(&self, text: &Text) -> Result<Duration, Error> {
         if let Some(cost) = self.warm_up.get() {
             return Ok(*cost);
         }
         let side = self.detector.config().input_size;
         let black = vec![0; side * side * 3];
         let frame = Frame::rgb(&black, side * 3, side, side)?;
-        self.detector.score(&frame, class)?;
+        let score = || {
+            let input = &self.detector.prepare(&frame, &Settings::default())?;
+            let domain = None;
+            let findings = self.detector.run(&[Query {
+                input,
+                text,
+                domain,
+            }])?;
+            findings
+                .into_iter()
+                .try_for_each(|finding| finding.map(drop))
+        };
+        score()?;
         let start = Instant::now();
-        self.detector.score(&frame, class)?;
+        score()?;
         Ok(*self.warm_up.get_or_init(|| start.elapsed()))
+    }
+}
+
+fn run(detector: &Detector, jobs: &[Job]) -> Vec<Result<Finding, String>> {
+    let queries: Vec<_> = jobs
+        .iter()
+        .map(|job| Query {
+            input: &job.input,
+            text: &job.text,
+            domain: job.domain,
+        })
+        .collect();
+    match detector.run(&queries) {
+        Ok(findings) => findings
+            .into_iter()
+            .map(|finding| finding.map_err(|e| e.to_string()))
+            .collect(),
+        Err(e) => jobs.iter().map(|_| Err(e.to_string())).collect(),
     }
 }
 

@@ -7,6 +7,7 @@ mod acdclip;
 mod acdclipoverlay;
 #[cfg(feature = "analytics")]
 mod analytics;
+mod batch;
 mod drawing;
 mod engine;
 mod latency;
@@ -17,6 +18,7 @@ mod picture;
 mod profile;
 mod rect;
 mod report;
+mod stats;
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), gst::glib::BoolError> {
     meta::register();

@@ -90,6 +90,12 @@ pub(crate) fn event_message(event: &Event, record: &Record) -> gst::Structure {
     structure.set("frame", event.at.frame);
     structure.set("score", f64::from(event.at.score));
     structure.set("frames", event.frames);
+    if let Some(since) = event.since {
+        structure.set("since", since);
+    }
+    if let Some(seen) = &event.region {
+        structure.set("region", region(seen));
+    }
     structure.set("model", record.model.as_str());
     if let Some(pts) = event.at.pts {
         structure.set("pts", pts);
@@ -323,11 +329,14 @@ mod tests {
             kind: EventKind::End,
             id: 3,
             at: Moment {
+                time: 0,
                 pts: None,
                 frame: 9,
                 score: 0.5,
             },
             frames: 8,
+            region: None,
+            since: None,
         };
         let structure = event_message(&event, &record());
         assert_eq!(structure.get::<&str>("type").unwrap(), "event-end");

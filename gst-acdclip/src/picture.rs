@@ -92,6 +92,16 @@ impl Picture {
         (self.info.width(), self.info.height())
     }
 
+    /// Pixels, across and down, on whose multiples a part of the frame may begin: whole colour samples, of the same field.
+    pub(crate) fn crop_step(&self) -> (u32, u32) {
+        let step = self.format.crop_step() as u32;
+        let fields = match self.info.interlace_mode() {
+            VideoInterlaceMode::Progressive => 1,
+            _ => 2,
+        };
+        (step, step * fields)
+    }
+
     /// The model's view of a mapped frame.
     pub(crate) fn frame<'a>(
         &self,

@@ -8,7 +8,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use acdclip_model::{config::Domain, detector::DEFAULT_THRESHOLD, preprocess::Resize};
+use acdclip_model::{
+    config::Domain,
+    detector::DEFAULT_THRESHOLD,
+    preprocess::Resize,
+    stream::alarm::{Durations, Levels},
+};
 use gst::glib;
 use serde::Deserialize;
 
@@ -84,6 +89,46 @@ pub(crate) enum Messages {
     All,
 }
 
+/// How frames and scores meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, glib::Enum)]
+#[serde(rename_all = "kebab-case")]
+#[enum_type(name = "AcdClipMode")]
+pub(crate) enum Mode {
+    /// Latest where upstream is live, else sync.
+    #[default]
+    #[enum_value(name = "latest where upstream is live, else sync", nick = "auto")]
+    Auto,
+    /// A frame leaves when it has been scored.
+    #[enum_value(
+        name = "Every frame is scored before it leaves, and LATENCY says how long that takes",
+        nick = "sync"
+    )]
+    Sync,
+    /// A frame leaves at once.
+    #[enum_value(
+        name = "Frames pass at once with the newest result, and its age",
+        nick = "latest"
+    )]
+    Latest,
+}
+
+/// What happens when frames cannot be scored any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, glib::Enum)]
+#[serde(rename_all = "kebab-case")]
+#[enum_type(name = "AcdClipOnError")]
+pub(crate) enum OnError {
+    /// The stream ends with an error.
+    #[default]
+    #[enum_value(name = "The stream ends with an error message", nick = "fail")]
+    Fail,
+    /// The video goes on.
+    #[enum_value(
+        name = "The video goes on without scores, a warning message says why, and scoring is tried again",
+        nick = "pass"
+    )]
+    Pass,
+}
+
 /// What one source says; the names are the properties'.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -98,6 +143,22 @@ pub(crate) struct Options {
     pub(crate) map_threshold: Option<f64>,
     pub(crate) min_area: Option<u64>,
     pub(crate) calibration: Option<String>,
+    pub(crate) mode: Option<Mode>,
+    pub(crate) max_age: Option<u32>,
+    pub(crate) processing_latency: Option<i32>,
+    pub(crate) skip_late: Option<bool>,
+    pub(crate) max_batch: Option<u32>,
+    pub(crate) batch_timeout: Option<u32>,
+    pub(crate) on_error: Option<OnError>,
+    pub(crate) smoothing: Option<u32>,
+    pub(crate) release_threshold: Option<f64>,
+    pub(crate) map_release_threshold: Option<f64>,
+    pub(crate) min_duration: Option<u32>,
+    pub(crate) hold: Option<u32>,
+    pub(crate) normal_prompts: Option<Vec<String>>,
+    pub(crate) abnormal_prompts: Option<Vec<String>>,
+    pub(crate) roi: Option<String>,
+    pub(crate) mask: Option<String>,
     pub(crate) jsonl_location: Option<String>,
     #[serde(default, deserialize_with = "parts")]
     pub(crate) overlay: Option<Parts>,
@@ -105,6 +166,12 @@ pub(crate) struct Options {
     pub(crate) colormap: Option<Colormap>,
     pub(crate) messages: Option<Messages>,
 }
+
+/// Most frames in a batch, for memory's sake.
+pub(crate) const MAX_BATCH: u32 = 64;
+
+/// A minute, in milliseconds.
+pub(crate) const MAX_PROCESSING_LATENCY: i32 = 60_000;
 
 /// Every setting, resolved.
 #[derive(Debug, Clone, PartialEq)]
@@ -127,6 +194,36 @@ pub(crate) struct Settings {
     pub(crate) min_area: u64,
     /// Path of a calibration; empty for the model's own.
     pub(crate) calibration: String,
+    pub(crate) mode: Mode,
+    /// Milliseconds from which a result is too old to be shown.
+    pub(crate) max_age: u32,
+    /// Milliseconds that LATENCY adds in sync mode; negative for what is measured.
+    pub(crate) processing_latency: i32,
+    /// Whether a frame that is late in sync mode passes without being scored.
+    pub(crate) skip_late: bool,
+    /// Most frames of all streams in one pass of the network; 0 for what suits the device.
+    pub(crate) max_batch: u32,
+    /// Milliseconds that a frame waits for those of other streams.
+    pub(crate) batch_timeout: u32,
+    pub(crate) on_error: OnError,
+    /// Time constant of scores and maps, milliseconds; 0 for none.
+    pub(crate) smoothing: u32,
+    /// Score below which an alarm is cleared, negative for the default.
+    pub(crate) release_threshold: f64,
+    /// Probability down to which a known region goes on, negative for the default.
+    pub(crate) map_release_threshold: f64,
+    /// Milliseconds that an anomaly must last to be an alarm.
+    pub(crate) min_duration: u32,
+    /// Milliseconds that it must be gone for the alarm to be cleared.
+    pub(crate) hold: u32,
+    /// States of a normal thing; none for the model's.
+    pub(crate) normal_prompts: Vec<String>,
+    /// States of an abnormal thing; none for the model's.
+    pub(crate) abnormal_prompts: Vec<String>,
+    /// Part of the frame that is looked at, as a user writes it; empty for all of it.
+    pub(crate) roi: String,
+    /// Path of a picture that is black where nothing is looked at; empty for none.
+    pub(crate) mask: String,
     /// Where JSON lines go; empty for nowhere.
     pub(crate) jsonl_location: String,
     pub(crate) overlay: Parts,
@@ -148,6 +245,22 @@ impl Default for Settings {
             map_threshold: -1.0,
             min_area: 0,
             calibration: String::new(),
+            mode: Mode::default(),
+            max_age: 2000,
+            processing_latency: -1,
+            skip_late: false,
+            max_batch: 0,
+            batch_timeout: 0,
+            on_error: OnError::default(),
+            smoothing: 0,
+            release_threshold: -1.0,
+            map_release_threshold: -1.0,
+            min_duration: 0,
+            hold: 0,
+            normal_prompts: Vec::new(),
+            abnormal_prompts: Vec::new(),
+            roi: String::new(),
+            mask: String::new(),
             jsonl_location: String::new(),
             overlay: Parts::HEATMAP | Parts::CONTOUR | Parts::SCORE,
             opacity: 0.6,
@@ -181,6 +294,22 @@ impl Settings {
             map_threshold,
             min_area,
             calibration,
+            mode,
+            max_age,
+            processing_latency,
+            skip_late,
+            max_batch,
+            batch_timeout,
+            on_error,
+            smoothing,
+            release_threshold,
+            map_release_threshold,
+            min_duration,
+            hold,
+            normal_prompts,
+            abnormal_prompts,
+            roi,
+            mask,
             jsonl_location,
             overlay,
             opacity,
@@ -198,6 +327,39 @@ impl Settings {
     pub(crate) fn pixel_threshold(&self) -> f32 {
         or_default(self.map_threshold)
     }
+
+    /// The levels of the score's alarm.
+    pub(crate) fn score_levels(&self) -> Levels {
+        levels(self.score_threshold(), self.release_threshold)
+    }
+
+    /// The levels of a region.
+    pub(crate) fn pixel_levels(&self) -> Levels {
+        levels(self.pixel_threshold(), self.map_release_threshold)
+    }
+
+    /// How long an anomaly must last, and be gone, to count.
+    pub(crate) fn durations(&self) -> Durations {
+        Durations {
+            min_duration: nanoseconds(self.min_duration),
+            hold: nanoseconds(self.hold),
+        }
+    }
+}
+
+/// Where nothing is said, what has been raised is released a fifth below.
+fn levels(raise: f32, release: f64) -> Levels {
+    let release = if release < 0.0 {
+        raise * 0.8
+    } else {
+        release as f32
+    };
+    Levels { raise, release }
+}
+
+/// Of milliseconds.
+pub(crate) fn nanoseconds(ms: u32) -> u64 {
+    u64::from(ms) * 1_000_000
 }
 
 fn or_default(threshold: f64) -> f32 {
@@ -231,7 +393,7 @@ impl fmt::Display for Error {
 }
 
 impl Options {
-    /// The table `[acdclip]` of a profile. Relative paths of `model` and `calibration` are relative to the profile. An error says which key is wrong and how.
+    /// The table `[acdclip]` of a profile. Relative paths of `model`, `calibration` and `mask` are relative to the profile. An error says which key is wrong and how.
     pub(crate) fn from_profile(path: &Path) -> Result<Self, Error> {
         let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
             path: path.into(),
@@ -242,7 +404,11 @@ impl Options {
             reason,
         })?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        let paths = [&mut options.model, &mut options.calibration];
+        let paths = [
+            &mut options.model,
+            &mut options.calibration,
+            &mut options.mask,
+        ];
         for path in paths.into_iter().flatten().filter(|path| !path.is_empty()) {
             *path = folder.join(&*path).to_string_lossy().into_owned();
         }
@@ -270,6 +436,22 @@ impl Options {
         };
         within("threshold", self.threshold, -1.0, 1.0)?;
         within("map-threshold", self.map_threshold, -1.0, 1.0)?;
+        within("release-threshold", self.release_threshold, -1.0, 1.0)?;
+        within(
+            "map-release-threshold",
+            self.map_release_threshold,
+            -1.0,
+            1.0,
+        )?;
+        let latency = self.processing_latency.map(f64::from);
+        within(
+            "processing-latency",
+            latency,
+            -1.0,
+            f64::from(MAX_PROCESSING_LATENCY),
+        )?;
+        let batch = self.max_batch.map(f64::from);
+        within("max-batch", batch, 0.0, f64::from(MAX_BATCH))?;
         within("opacity", self.opacity, 0.0, 1.0)?;
         within(
             "interval",

@@ -8,12 +8,13 @@ use parking_lot::{Mutex, RwLock};
 use crate::{
     bundle::Bundle,
     calibration::Scales,
-    config::{Config, Domain},
+    config::{Config, Domain, Prompts},
     device::DeviceSpec,
     error::{Error, Result},
     frame::Frame,
     map::{AnomalyMap, Region},
-    net::{AcdClip, TextEncoder},
+    mask::Mask,
+    net::{AcdClip, TextEncoder, Tokens},
     preprocess::{Placement, Preprocessor, Resize, Scratch, View},
 };
 
@@ -24,7 +25,7 @@ const KEPT_CLASSES: usize = 256;
 pub const DEFAULT_THRESHOLD: f32 = 0.5;
 
 /// How frames are scored; the default is what the model's own config says.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// How a frame of another shape meets the network's square.
     pub resize: Resize,
@@ -36,6 +37,8 @@ pub struct Settings {
     pub map_threshold: f32,
     /// Smallest region in frame pixels.
     pub min_area: u64,
+    /// What of the frame counts, stretched over it; none for all of it. What does not count the network sees as mean colour.
+    pub mask: Option<Arc<Mask>>,
     /// The scales that score and map are given on; none for raw ones. The map threshold is on the map's scale.
     pub calibration: Option<Scales>,
 }
@@ -48,6 +51,7 @@ impl Default for Settings {
             domain: None,
             map_threshold: DEFAULT_THRESHOLD,
             min_area: 0,
+            mask: None,
             calibration: None,
         }
     }
@@ -72,6 +76,73 @@ pub struct Detection {
     pub regions: Vec<Region>,
 }
 
+/// What a frame is compared with: text features of one class. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Text {
+    /// [1, N, W, 2]
+    features: Tensor,
+}
+
+/// A frame as the network reads it.
+#[derive(Debug, Clone)]
+pub struct Input {
+    /// [3, S, S]
+    pixels: Vec<f32>,
+    placement: Placement,
+    mask: Option<Arc<Mask>>,
+}
+
+/// One input, and what it is looked at for.
+#[derive(Debug, Clone, Copy)]
+pub struct Query<'a> {
+    /// What [`Detector::prepare`] has made.
+    pub input: &'a Input,
+    /// Of the same detector.
+    pub text: &'a Text,
+    /// As [`Settings::domain`].
+    pub domain: Option<Domain>,
+}
+
+/// What the network found, raw.
+#[derive(Debug, Clone)]
+pub struct Finding {
+    /// The image score, of class probability, map maximum and highest values.
+    pub score: f32,
+    /// Probability of the abnormal class.
+    pub class_score: f32,
+    /// Largest probability of the map.
+    pub map_max: f32,
+    /// The map on the patch grid.
+    pub map: AnomalyMap,
+}
+
+impl Finding {
+    /// On the scales that `settings` name, with the regions of `frame`.
+    fn detection(self, frame: &Frame<'_>, settings: &Settings) -> Detection {
+        let (score, map) = match settings.calibration {
+            Some(scales) => (
+                scales.score.calibrate(self.score),
+                self.map.calibrated(scales.map),
+            ),
+            None => (self.score, self.map),
+        };
+        Detection {
+            score,
+            raw_score: self.score,
+            calibrated: settings.calibration.is_some(),
+            class_score: self.class_score,
+            map_max: self.map_max,
+            regions: map.regions(
+                settings.map_threshold,
+                settings.min_area,
+                frame.width() as u32,
+                frame.height() as u32,
+            ),
+            map,
+        }
+    }
+}
+
 /// A model ready to score frames, from any number of threads.
 pub struct Detector {
     bundle: Bundle,
@@ -79,8 +150,7 @@ pub struct Detector {
     device: Device,
     net: AcdClip,
     preprocessor: Preprocessor,
-    /// Text features by class, [1, N, W, 2] each.
-    classes: RwLock<HashMap<String, Tensor>>,
+    classes: RwLock<HashMap<String, Text>>,
     encoder: Mutex<Option<Arc<TextEncoder>>>,
     scratch: Mutex<Vec<Scratch>>,
 }
@@ -122,7 +192,8 @@ impl Detector {
         let preprocessor = Preprocessor::new(side, side, config.image_mean, config.image_std)?;
         let mut classes = HashMap::new();
         for (class, features) in &bundle.text_bank()?.classes {
-            classes.insert(class.clone(), features.to_device(&device)?.unsqueeze(0)?);
+            let features = features.to_device(&device)?.unsqueeze(0)?;
+            classes.insert(class.clone(), Text { features });
         }
         Ok(Self {
             short_hash: bundle.short_hash(),
@@ -175,7 +246,7 @@ impl Detector {
     ///
     /// [`Error::UnknownClass`] where the model has no text tower to compute them with.
     pub fn check_class(&self, class: &str) -> Result<()> {
-        self.text(class).map(drop)
+        self.class_text(class).map(drop)
     }
 
     /// Scores a frame as the model's own config says.
@@ -203,77 +274,132 @@ impl Detector {
         class: &str,
         settings: &Settings,
     ) -> Result<Vec<Detection>> {
-        if frames.is_empty() {
+        let text = self.class_text(class)?;
+        let inputs = frames
+            .iter()
+            .map(|frame| self.prepare(frame, settings))
+            .collect::<Result<Vec<_>>>()?;
+        let queries: Vec<_> = inputs
+            .iter()
+            .map(|input| Query {
+                input,
+                text: &text,
+                domain: settings.domain,
+            })
+            .collect();
+        let findings = self.run(&queries)?;
+        let parts = findings.into_iter().zip(frames);
+        parts
+            .map(|(finding, frame)| Ok(finding?.detection(frame, settings)))
+            .collect()
+    }
+
+    /// What the network reads of a frame. May be made on any thread, ahead of [`run`](Self::run).
+    pub fn prepare(&self, frame: &Frame<'_>, settings: &Settings) -> Result<Input> {
+        let mut pixels = vec![0.0; self.preprocessor.len()];
+        let kept = self.scratch.lock().pop();
+        let mut scratch = kept.unwrap_or_default();
+        let view = View {
+            resize: settings.resize,
+            pixel_aspect: settings.pixel_aspect,
+            mask: settings.mask.as_deref(),
+        };
+        let placement = self
+            .preprocessor
+            .run(frame, view, &mut scratch, &mut pixels);
+        self.scratch.lock().push(scratch);
+        Ok(Input {
+            pixels,
+            placement: placement?,
+            mask: settings.mask.clone(),
+        })
+    }
+
+    /// Runs the network once over several inputs, each with a text and a domain of its own; answers in order.
+    ///
+    /// The error is of the whole pass. An input whose numbers are not finite is an error of its own.
+    pub fn run(&self, queries: &[Query<'_>]) -> Result<Vec<Result<Finding>>> {
+        if queries.is_empty() {
             return Ok(Vec::new());
         }
-        let text = self.text(class)?;
-        let (pixels, placements) = self.preprocess(frames, settings)?;
+        let side = self.config().input_size;
+        let pixels: Vec<f32> = queries
+            .iter()
+            .flat_map(|query| &query.input.pixels)
+            .copied()
+            .collect();
+        let pixels = Tensor::from_vec(pixels, (queries.len(), 3, side, side), &self.device)?;
+        let text = self.texts(queries)?; // [B or 1, N, W, 2]
         let tokens = self.net.forward(&pixels)?;
         let class_scores = self.net.class_probability(&tokens, &text)?;
-        let blur = settings
-            .domain
-            .map_or(self.config().blur, |domain| Some(domain.blur()));
-        let maps = self.net.patch_map(&tokens, &text, blur)?; // [B, rows, columns]
-        let maps = maps.flatten_from(1)?.to_vec2::<f32>()?;
         let class_scores = class_scores.to_vec1::<f32>()?;
-        if !maps
+        let maps = self.maps(queries, &tokens, &text)?;
+        let parts = queries.iter().zip(maps).zip(class_scores);
+        Ok(parts
+            .map(|((query, map), class_score)| self.finding(query, tokens.grid, map, class_score))
+            .collect())
+    }
+
+    /// One text for all where it is the same for all, else one a query.
+    fn texts(&self, queries: &[Query<'_>]) -> Result<Tensor> {
+        let first = queries[0].text;
+        if queries
             .iter()
-            .flatten()
-            .chain(&class_scores)
-            .all(|x| x.is_finite())
+            .all(|query| query.text.features.id() == first.features.id())
         {
+            return Ok(first.features.clone());
+        }
+        let each: Vec<_> = queries.iter().map(|query| &query.text.features).collect();
+        Ok(Tensor::cat(&each, 0)?)
+    }
+
+    /// The maps on the patch grid, row by row, each blurred as its query's domain says.
+    fn maps(&self, queries: &[Query<'_>], tokens: &Tokens, text: &Tensor) -> Result<Vec<Vec<f32>>> {
+        let blur = |query: &Query<'_>| {
+            let own = self.config().blur;
+            query.domain.map_or(own, |domain| Some(domain.blur()))
+        };
+        let first = blur(&queries[0]);
+        if queries.iter().all(|query| blur(query) == first) {
+            let maps = self.net.patch_map(tokens, text, first)?; // [B, rows, columns]
+            return Ok(maps.flatten_from(1)?.to_vec2()?);
+        }
+        let maps = self.net.patch_map(tokens, text, None)?;
+        let each = queries.iter().enumerate();
+        each.map(|(i, query)| {
+            let map = self.net.blurred(maps.narrow(0, i, 1)?, blur(query))?;
+            Ok(map.flatten_all()?.to_vec1()?)
+        })
+        .collect()
+    }
+
+    fn finding(
+        &self,
+        query: &Query<'_>,
+        (rows, columns): (usize, usize),
+        values: Vec<f32>,
+        class_score: f32,
+    ) -> Result<Finding> {
+        if !values.iter().all(|x| x.is_finite()) || !class_score.is_finite() {
             return Err(Error::file(
                 self.bundle.label(),
                 "the network gave a number that is not finite; the weights are damaged (`acdclip info --verify` tells), \
                  or of a model that needs another precision",
             ));
         }
-        let (rows, columns) = tokens.grid;
         let side = self.config().input_size;
-        let kind = self.net.map_values();
-        let parts = frames.iter().zip(placements).zip(maps).zip(class_scores);
-        parts
-            .map(|(((frame, placement), values), class_score)| {
-                let map = AnomalyMap::new((columns, rows), values, kind, (side, side), placement)?;
-                Ok(self.detection(frame, map, class_score, settings))
-            })
-            .collect()
-    }
-
-    /// Normalised pixels [B, 3, S, S], and where in them each frame lies.
-    fn preprocess(
-        &self,
-        frames: &[Frame<'_>],
-        settings: &Settings,
-    ) -> Result<(Tensor, Vec<Placement>)> {
-        let len = self.preprocessor.len();
-        let mut input = vec![0.0; frames.len() * len];
-        let kept = self.scratch.lock().pop();
-        let mut scratch = kept.unwrap_or_default();
-        let view = View {
-            resize: settings.resize,
-            pixel_aspect: settings.pixel_aspect,
-            mask: None,
+        let map = AnomalyMap::new(
+            (columns, rows),
+            values,
+            self.net.map_values(),
+            (side, side),
+            query.input.placement,
+        )?;
+        let map = match &query.input.mask {
+            Some(mask) => map.masked(mask.clone()),
+            None => map,
         };
-        let placements = frames
-            .iter()
-            .zip(input.chunks_exact_mut(len))
-            .map(|(frame, out)| self.preprocessor.run(frame, view, &mut scratch, out))
-            .collect::<Result<Vec<_>>>();
-        self.scratch.lock().push(scratch);
-        let side = self.config().input_size;
-        let pixels = Tensor::from_vec(input, (frames.len(), 3, side, side), &self.device)?;
-        Ok((pixels, placements?))
-    }
-
-    fn detection(
-        &self,
-        frame: &Frame<'_>,
-        map: AnomalyMap,
-        class_score: f32,
-        settings: &Settings,
-    ) -> Detection {
-        let weights = settings
+        let weights = query
             .domain
             .map_or(self.config().image_score, Domain::image_score);
         let map_max = map.max();
@@ -281,45 +407,55 @@ impl Detector {
             0.0 => 0.0,
             weight => weight * map.top_mean(weights.top_share),
         };
-        let raw_score = weights.cls * class_score + weights.map_max * map_max + top;
-        let (score, map) = match settings.calibration {
-            Some(scales) => (
-                scales.score.calibrate(raw_score),
-                map.calibrated(scales.map),
-            ),
-            None => (raw_score, map),
-        };
-        Detection {
-            score,
-            raw_score,
-            calibrated: settings.calibration.is_some(),
+        Ok(Finding {
+            score: weights.cls * class_score + weights.map_max * map_max + top,
             class_score,
             map_max,
-            regions: map.regions(
-                settings.map_threshold,
-                settings.min_area,
-                frame.width() as u32,
-                frame.height() as u32,
-            ),
             map,
-        }
+        })
     }
 
-    /// Text features of a class, [1, N, W, 2].
-    fn text(&self, class: &str) -> Result<Tensor> {
-        if let Some(features) = self.classes.read().get(class) {
-            return Ok(features.clone());
+    /// The text of prompts that somebody made up: states in which `{}` stands for the class, put into the model's templates. Either list
+    /// may be empty for the model's own.
+    ///
+    /// [`Error::UnknownClass`] where the model has no text tower to compute it with.
+    pub fn prompts_text(
+        &self,
+        class: &str,
+        normal: &[String],
+        abnormal: &[String],
+    ) -> Result<Text> {
+        let own = &self.config().prompts;
+        let or_own = |given: &[String], own: &[String]| match given {
+            [] => own.to_vec(),
+            given => given.to_vec(),
+        };
+        let prompts = Prompts {
+            normal: or_own(normal, &own.normal),
+            abnormal: or_own(abnormal, &own.abnormal),
+            templates: own.templates.clone(),
+        };
+        let features = self.encoder(class)?.class_features(&prompts, class)?;
+        Ok(Text {
+            features: features.unsqueeze(0)?,
+        })
+    }
+
+    /// The text of a class, computed now where the bank lacks it.
+    ///
+    /// [`Error::UnknownClass`] where the model has no text tower to compute it with.
+    pub fn class_text(&self, class: &str) -> Result<Text> {
+        if let Some(text) = self.classes.read().get(class) {
+            return Ok(text.clone());
         }
-        let encoder = self.encoder(class)?;
-        let features = encoder.class_features(&self.config().prompts, class)?;
-        let features = features.unsqueeze(0)?;
+        let text = self.prompts_text(class, &[], &[])?;
         let mut classes = self.classes.write();
         if classes.len() >= self.classes().len() + KEPT_CLASSES {
             let own = self.classes();
             classes.retain(|kept, _| own.contains(kept));
         }
-        classes.insert(class.to_owned(), features.clone());
-        Ok(features)
+        classes.insert(class.to_owned(), text.clone());
+        Ok(text)
     }
 
     /// The text tower, loaded when the first class asks for it.

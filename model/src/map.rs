@@ -255,6 +255,11 @@ impl AnomalyMap {
         &self.values
     }
 
+    /// The same, to be changed in place.
+    pub fn values_mut(&mut self) -> &mut [f32] {
+        &mut self.values
+    }
+
     /// What the values are.
     pub fn kind(&self) -> MapValues {
         self.kind

@@ -3,10 +3,11 @@
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, LazyLock},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-use acdclip_model::{DeviceSpec, record::Record, stream::events::Event};
+use acdclip_model::{record::Record, stream::events::Event};
 use gst::{glib, prelude::*, subclass::prelude::*};
 use gst_base::{
     prelude::*,
@@ -14,18 +15,22 @@ use gst_base::{
 };
 use parking_lot::Mutex;
 
-use super::session::{JsonLines, Outcome, Session};
+use super::{
+    late::Lateness,
+    lines::JsonLines,
+    session::{Pace, Session, View},
+    subject::{self, Subject, Wish},
+};
 use crate::{
     drawing,
-    engine::{self, Engine},
+    engine::{self, EngineLine},
     latency::LatencyMeter,
     meta,
     overlay::{Parts, Style},
-    patch_map::PatchMap,
     picture::{self, Picture},
-    profile::{self, Messages, Options, Settings},
-    rect::Rect,
+    profile::{self, Messages, Mode, OnError, Options, Settings},
     report::Report,
+    stats::{Stage, Stats},
 };
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -44,6 +49,8 @@ struct Sources {
     properties: Options,
     profile: Options,
     settings: Arc<Settings>,
+    /// How often the application has asked for the model to be read again.
+    reloads: u64,
 }
 
 impl Sources {
@@ -51,84 +58,41 @@ impl Sources {
         self.settings = Arc::new(Settings::resolve(&self.properties, &self.profile));
     }
 
-    /// Sets the class back to `good` if it is still `bad`: the application may have set another meanwhile. Tells whether it was.
-    fn take_back_class(&mut self, bad: &str, good: &str) -> bool {
-        let stands = self.settings.class_name == bad;
+    /// Sets back a wish that cannot be granted to the one that was, if it still stands as a whole. Tells whether it did.
+    fn restore(&mut self, refused: &Wish, granted: &Wish) -> bool {
+        let stands = Wish::new(&self.settings, self.reloads) == *refused;
         if stands {
-            self.properties.class_name = Some(good.to_owned());
+            let own = &mut self.properties;
+            own.model = Some(granted.model.clone());
+            own.class_name = Some(granted.class_name.clone());
+            own.normal_prompts = Some(granted.normal_prompts.clone());
+            own.abnormal_prompts = Some(granted.abnormal_prompts.clone());
+            self.reloads = granted.reloads;
             self.resolve();
         }
         stands
     }
 
-    /// The same with the calibration.
-    fn take_back_calibration(&mut self, bad: &str, good: &str) -> bool {
-        let stands = self.settings.calibration == bad;
+    /// Sets back what cannot be had, if it is still `bad`: the application may have set something else meanwhile. Tells whether it was.
+    fn take_back<T: PartialEq>(
+        &mut self,
+        bad: &T,
+        now: impl Fn(&Settings) -> T,
+        restore: impl FnOnce(&mut Options),
+    ) -> bool {
+        let stands = now(&self.settings) == *bad;
         if stands {
-            self.properties.calibration = Some(good.to_owned());
+            restore(&mut self.properties);
             self.resolve();
         }
         stands
     }
 }
 
-/// What the property `stats` tells.
-#[derive(Default, Clone)]
-struct Stats {
-    model: String,
-    device: String,
-    class: String,
-    frames: u64,
-    scored: u64,
-    events: u64,
-    last: Duration,
-    total: Duration,
-    max: Duration,
-    first_frame: Option<Instant>,
-    last_frame: Option<Instant>,
-}
-
-impl Stats {
-    fn add(&mut self, cost: Option<Duration>, events: u64) {
-        let now = Instant::now();
-        self.first_frame.get_or_insert(now);
-        self.last_frame = Some(now);
-        self.frames += 1;
-        self.events = events;
-        if let Some(cost) = cost {
-            self.scored += 1;
-            self.last = cost;
-            self.total += cost;
-            self.max = self.max.max(cost);
-        }
-    }
-
-    /// Frames a second between the first and the last.
-    fn fps(&self) -> f64 {
-        let span = self.first_frame.zip(self.last_frame);
-        let seconds = span.map_or(0.0, |(first, last)| (last - first).as_secs_f64());
-        if seconds > 0.0 {
-            (self.frames - 1) as f64 / seconds
-        } else {
-            0.0
-        }
-    }
-
-    fn structure(&self) -> gst::Structure {
-        let mean = self.total.as_micros() as u64 / self.scored.max(1);
-        gst::Structure::builder("acdclip-stats")
-            .field("model", &self.model)
-            .field("device", &self.device)
-            .field("class-name", &self.class)
-            .field("frames", self.frames)
-            .field("scored", self.scored)
-            .field("events", self.events)
-            .field("last-latency-us", self.last.as_micros() as u64)
-            .field("mean-latency-us", mean)
-            .field("max-latency-us", self.max.as_micros() as u64)
-            .field("fps", self.fps())
-            .build()
-    }
+/// Something being loaded beside what is in use.
+struct Loading {
+    wish: Wish,
+    thread: JoinHandle<Result<Subject, subject::Error>>,
 }
 
 /// The element. No lock is held while a buffer is scored, pushed, or a message posted: the streaming thread takes the session out and
@@ -137,8 +101,15 @@ impl Stats {
 pub(crate) struct AcdClip {
     sources: Mutex<Sources>,
     session: Mutex<Option<Session>>,
+    /// As the session had them after the last frame, for whoever asks while it is out.
     stats: Mutex<Stats>,
     latency: Mutex<LatencyMeter>,
+    lateness: Mutex<Lateness>,
+    /// The session's line to its model, to end a wait from another thread.
+    line: Mutex<Option<Arc<EngineLine>>>,
+    loading: Mutex<Option<Loading>>,
+    /// Whether upstream is live, once that is known.
+    live: Mutex<Option<bool>>,
 }
 
 impl AcdClip {
@@ -160,9 +131,14 @@ impl AcdClip {
         Ok(sources.settings.clone())
     }
 
+    fn wish(&self) -> Wish {
+        let sources = self.sources.lock();
+        Wish::new(&sources.settings, sources.reloads)
+    }
+
     fn open(&self, settings: &Settings) -> Result<Session, gst::ErrorMessage> {
-        let device: DeviceSpec = settings.device.parse().map_err(model_error)?;
-        let engine = Engine::open(&settings.model, device).map_err(engine_error)?;
+        let subject =
+            Subject::open(self.wish(), &settings.calibration).map_err(|e| subject_error(&e))?;
         let lines = match settings.jsonl_location.as_str() {
             "" => None,
             path => Some(JsonLines::create(PathBuf::from(path)).map_err(|e| {
@@ -172,15 +148,12 @@ impl AcdClip {
                 )
             })?),
         };
-        let mut session = Session::new(engine, settings, lines).map_err(model_error)?;
+        self.latency.lock().expect(subject.cost());
+        *self.line.lock() = Some(subject.line().clone());
+        let mut session = Session::new(subject, lines);
         session
-            .choose_calibration(&settings.calibration)
-            .map_err(calibration_error)?;
-        let cost = session
-            .engine()
-            .warm_up(session.class())
-            .map_err(engine_error)?;
-        self.latency.lock().expect(cost);
+            .choose_view(View::new(settings))
+            .map_err(|e| gst::error_msg!(gst::LibraryError::Settings, ("{e}")))?;
         Ok(session)
     }
 
@@ -188,8 +161,34 @@ impl AcdClip {
     fn with_session<T>(&self, f: impl FnOnce(&mut Session) -> T) -> Option<T> {
         let mut session = self.session.lock().take()?;
         let result = f(&mut session);
+        let stats = session.stats.clone();
         *self.session.lock() = Some(session);
+        *self.stats.lock() = stats;
         Some(result)
+    }
+
+    /// Whether frames are scored before they leave.
+    fn pace(&self, settings: &Settings) -> Pace {
+        match settings.mode {
+            Mode::Sync => Pace::Sync,
+            Mode::Latest => Pace::Latest,
+            Mode::Auto if self.is_live() => Pace::Latest,
+            Mode::Auto => Pace::Sync,
+        }
+    }
+
+    /// Asks upstream the first time; one that cannot tell yet is asked again.
+    fn is_live(&self) -> bool {
+        let known = *self.live.lock();
+        known.unwrap_or_else(|| {
+            let mut query = gst::query::Latency::new();
+            let answered = self.obj().sink_pad().peer_query(&mut query);
+            let live = answered && query.result().0;
+            if answered {
+                *self.live.lock() = Some(live);
+            }
+            live
+        })
     }
 
     fn process(
@@ -197,10 +196,17 @@ impl AcdClip {
         session: &mut Session,
         mut buffer: gst::Buffer,
     ) -> Result<gst::Buffer, gst::FlowError> {
+        let start = Instant::now();
         let settings = self.settings();
-        self.follow_class(session, &settings);
+        let pace = self.pace(&settings);
+        self.follow_wish(session, &settings, pace);
         self.follow_calibration(session, &settings);
-        let Some(picture) = session.picture.clone() else {
+        self.follow_view(session, &settings);
+        session.stats.mode = match pace {
+            Pace::Sync => "sync",
+            Pace::Latest => "latest",
+        };
+        let Some(picture) = session.picture().cloned() else {
             gst::element_imp_error!(
                 self,
                 gst::CoreError::Negotiation,
@@ -208,99 +214,240 @@ impl AcdClip {
             );
             return Err(gst::FlowError::NotNegotiated);
         };
-        let failed = |e: acdclip_model::Error| {
-            gst::element_imp_error!(self, gst::StreamError::Failed, ("Scoring failed: {e}"));
-            gst::FlowError::Error
-        };
-        let outcome = session.pass(&picture, &buffer, &settings).map_err(failed)?;
-        self.stats.lock().add(outcome.cost, session.event_count());
-        self.announce_latency(outcome.cost);
-        let report = report(session, &outcome.record);
-        drawing::draw(&mut buffer, &picture, style(&settings), &report).map_err(failed)?;
-        self.publish(session, &settings, &outcome, &report, &mut buffer)?;
+        let late = self.is_late(&buffer);
+        let outcome = session.pass(&buffer, &settings, pace, late);
+        if outcome.cancelled && pace == Pace::Sync {
+            return Err(gst::FlowError::Flushing);
+        }
+        if let Some(failure) = &outcome.failure {
+            self.complain(&settings, failure)?;
+        }
+        if pace == Pace::Sync {
+            self.announce_latency(&settings, outcome.cost);
+        }
+        let record = outcome.record.as_ref();
+        if let Some(record) = record {
+            let begun = Instant::now();
+            drawing::draw(
+                &mut buffer,
+                &picture,
+                style(&settings),
+                &report(session, record),
+            )
+            .map_err(|e| {
+                gst::element_imp_error!(self, gst::StreamError::Failed, ("Drawing failed: {e}"));
+                gst::FlowError::Error
+            })?;
+            session.stats.time(Stage::Draw, begun.elapsed());
+        }
+        self.post_events(session, &settings, &outcome.events, record);
+        if let Some(record) = record {
+            self.publish(session, &settings, record, &mut buffer)?;
+        }
+        session.stats.time(Stage::Passage, start.elapsed());
         Ok(buffer)
     }
 
-    /// Takes up a class that was set since the last frame, or warns and keeps the old one.
-    fn follow_class(&self, session: &mut Session, settings: &Settings) {
-        if settings.class_name == session.class_setting() {
-            return;
-        }
-        match session.choose_class(&settings.class_name) {
-            Ok(()) => {
-                gst::info!(CAT, imp = self, "Scoring for class {:?}", session.class());
-                self.stats.lock().class = session.class().to_owned();
-                self.warn_of_doubts(session, settings);
+    fn is_late(&self, buffer: &gst::BufferRef) -> bool {
+        let segment = self.obj().segment();
+        let time = segment
+            .downcast_ref::<gst::ClockTime>()
+            .and_then(|segment| segment.to_running_time(buffer.pts()));
+        self.lateness.lock().is_late(time)
+    }
+
+    /// A frame could not be scored: an error that ends the stream, or a warning.
+    fn complain(&self, settings: &Settings, failure: &str) -> Result<(), gst::FlowError> {
+        match settings.on_error {
+            OnError::Fail => {
+                gst::element_imp_error!(
+                    self,
+                    gst::StreamError::Failed,
+                    ("Scoring failed: {failure}")
+                );
+                Err(gst::FlowError::Error)
             }
-            Err(e) => {
-                let taken_back = self
-                    .sources
-                    .lock()
-                    .take_back_class(&settings.class_name, session.class_setting());
+            OnError::Pass => {
                 gst::element_imp_warning!(
                     self,
-                    gst::LibraryError::Settings,
-                    ("{e}; class {:?} stays", session.class())
+                    gst::StreamError::Failed,
+                    ("Scoring failed, and the video goes on without: {failure}")
                 );
-                if taken_back {
-                    self.obj().notify("class-name");
-                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes up a model, class or prompts that were set since the last frame, or warns and keeps the old ones. What takes long is made on
+    /// another thread, and taken up when it is there.
+    fn follow_wish(&self, session: &mut Session, settings: &Settings, pace: Pace) {
+        if let Some((wish, loaded)) = self.finished_loading() {
+            match loaded {
+                Ok(subject) => self.take_up(session, settings, subject),
+                Err(e) => self.refuse(session, &wish, &e.to_string()),
+            }
+        }
+        let wish = self.wish();
+        if wish == *session.subject.wish() || self.loading.lock().is_some() {
+            return;
+        }
+        let same_model = wish.has_model_of(session.subject.wish());
+        let at_once = pace == Pace::Sync || wish.is_quick(session.subject.detector());
+        if !(same_model && at_once) {
+            self.start_loading(session, settings, wish);
+            return;
+        }
+        match session.subject.look_for(wish.clone()) {
+            Ok(()) => {
+                session.start_anew();
+                self.tell_subject(session, settings);
+            }
+            Err(e) => self.refuse(session, &wish, &e.to_string()),
+        }
+    }
+
+    fn start_loading(&self, session: &Session, settings: &Settings, wish: Wish) {
+        let (wanted, calibration) = (wish.clone(), settings.calibration.clone());
+        let thread = std::thread::Builder::new()
+            .name("acdclip:load".into())
+            .spawn(move || Subject::open(wanted, &calibration));
+        match thread {
+            Ok(thread) => *self.loading.lock() = Some(Loading { wish, thread }),
+            Err(e) => self.refuse(session, &wish, &format!("no thread could be had: {e}")),
+        }
+    }
+
+    /// What was loaded, once it is.
+    fn finished_loading(&self) -> Option<(Wish, Result<Subject, subject::Error>)> {
+        let mut loading = self.loading.lock();
+        let Loading { wish, thread } = loading.take_if(|loading| loading.thread.is_finished())?;
+        drop(loading);
+        let gone = |_| Err(subject::Error::Panicked);
+        Some((wish, thread.join().unwrap_or_else(gone)))
+    }
+
+    fn take_up(&self, session: &mut Session, settings: &Settings, subject: Subject) {
+        *self.line.lock() = Some(subject.line().clone());
+        session.subject = subject;
+        session.start_anew();
+        self.tell_subject(session, settings);
+    }
+
+    fn tell_subject(&self, session: &Session, settings: &Settings) {
+        let subject = &session.subject;
+        gst::info!(
+            CAT,
+            imp = self,
+            "Model {} on {}, class {:?}",
+            subject.detector().short_hash(),
+            subject.detector().device_name(),
+            subject.class()
+        );
+        if let Some(doubts) = subject.calibration_doubts(settings) {
+            gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{doubts}"));
+        }
+    }
+
+    /// Says that a wish cannot be granted, and sets the properties back.
+    fn refuse(&self, session: &Session, wish: &Wish, why: &str) {
+        let stood = self.sources.lock().restore(wish, session.subject.wish());
+        gst::element_imp_warning!(
+            self,
+            gst::LibraryError::Settings,
+            (
+                "{why}; model {} and class {:?} stay",
+                session.subject.detector().short_hash(),
+                session.subject.class()
+            )
+        );
+        if stood {
+            for name in ["model", "class-name", "normal-prompts", "abnormal-prompts"] {
+                self.obj().notify(name);
             }
         }
     }
 
     /// Takes up a calibration that was set since the last frame, or warns and keeps the old one.
     fn follow_calibration(&self, session: &mut Session, settings: &Settings) {
-        if settings.calibration == session.calibration_setting() {
+        let (wanted, old) = (
+            settings.calibration.clone(),
+            session.subject.calibration_setting().to_owned(),
+        );
+        if wanted == old {
             return;
         }
-        match session.choose_calibration(&settings.calibration) {
-            Ok(()) => self.warn_of_doubts(session, settings),
+        let scales = session.subject.scales();
+        match session.subject.choose_calibration(&wanted) {
+            Ok(()) => {
+                if session.subject.scales() != scales {
+                    session.start_anew();
+                }
+                self.tell_subject(session, settings);
+            }
             Err(e) => {
-                let taken_back = self
-                    .sources
-                    .lock()
-                    .take_back_calibration(&settings.calibration, session.calibration_setting());
+                let back = self.sources.lock().take_back(
+                    &wanted,
+                    |now| now.calibration.clone(),
+                    |own| own.calibration = Some(old),
+                );
                 gst::element_imp_warning!(
                     self,
                     gst::LibraryError::Settings,
                     ("{e}; the calibration stays as it was")
                 );
-                if taken_back {
+                if back {
                     self.obj().notify("calibration");
                 }
             }
         }
     }
 
-    /// Says what speaks against the calibration, if anything does.
-    fn warn_of_doubts(&self, session: &Session, settings: &Settings) {
-        if let Some(doubts) = session.calibration_doubts(settings) {
-            gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{doubts}"));
+    /// Takes up a region of interest or mask that was set since the last frame, or warns and keeps the old ones.
+    fn follow_view(&self, session: &mut Session, settings: &Settings) {
+        let wanted = View::new(settings);
+        if wanted == *session.view() {
+            return;
         }
+        let Err(e) = session.choose_view(wanted.clone()) else {
+            return;
+        };
+        let old = session.view().clone();
+        self.sources.lock().take_back(&wanted, View::new, |own| {
+            (own.roi, own.mask) = (Some(old.roi), Some(old.mask));
+        });
+        gst::element_imp_warning!(
+            self,
+            gst::LibraryError::Settings,
+            ("{e}; what is looked at stays as it was")
+        );
+        self.obj().notify("roi");
+        self.obj().notify("mask");
     }
 
-    fn announce_latency(&self, cost: Option<Duration>) {
+    fn announce_latency(&self, settings: &Settings, cost: Option<Duration>) {
         let Some(cost) = cost else { return };
-        let changed = self.latency.lock().push(cost);
-        if changed {
-            let message = gst::message::Latency::builder().src(&*self.obj()).build();
-            // Without a bus there is nobody to tell.
-            let _ = self.obj().post_message(message);
+        if self.latency.lock().push(cost) && settings.processing_latency < 0 {
+            self.post_latency();
         }
     }
 
-    /// Puts what was found on the buffer, into the file and on the bus.
+    /// Has the pipeline ask for latencies again.
+    fn post_latency(&self) {
+        let message = gst::message::Latency::builder().src(&*self.obj()).build();
+        // Without a bus there is nobody to tell.
+        let _ = self.obj().post_message(message);
+    }
+
+    /// Puts what was found on the buffer, into the file and, where every frame is told, on the bus.
     fn publish(
         &self,
         session: &mut Session,
         settings: &Settings,
-        outcome: &Outcome,
-        report: &Report,
+        record: &Record,
         buffer: &mut gst::Buffer,
     ) -> Result<(), gst::FlowError> {
-        let record = &outcome.record;
-        meta::attach(buffer.make_mut(), record, report.map.as_ref()).map_err(|e| {
+        let map = session.measured().map(|measured| &measured.patches);
+        meta::attach(buffer.make_mut(), record, map).map_err(|e| {
             gst::element_imp_error!(
                 self,
                 gst::LibraryError::Failed,
@@ -313,7 +460,6 @@ impl AcdClip {
         {
             self.give_up_lines(session, &e);
         }
-        self.post_events(settings, &outcome.events, record);
         if settings.messages == Messages::All {
             self.post(meta::frame_message(record));
         }
@@ -330,11 +476,21 @@ impl AcdClip {
         );
     }
 
-    fn post_events(&self, settings: &Settings, events: &[Event], record: &Record) {
+    fn post_events(
+        &self,
+        session: &Session,
+        settings: &Settings,
+        events: &[Event],
+        record: Option<&Record>,
+    ) {
+        let bare = Record {
+            model: session.subject.detector().short_hash().to_owned(),
+            ..Record::default()
+        };
         for event in events {
             gst::info!(CAT, imp = self, "{event:?}");
             if settings.messages != Messages::None {
-                self.post(meta::event_message(event, record));
+                self.post(meta::event_message(event, record.unwrap_or(&bare)));
             }
         }
     }
@@ -347,18 +503,48 @@ impl AcdClip {
         let _ = self.obj().post_message(message);
     }
 
-    /// Ends the open event, and forgets the result that later frames would have carried.
-    fn end_event(&self) {
+    /// At the end of the stream: what is still being scored is told of.
+    fn report_last(&self) {
         let settings = self.settings();
         self.with_session(|session| {
-            session.forget_result();
-            let events = session.finish_event();
-            let record = Record {
-                model: session.engine().detector().short_hash().to_owned(),
-                ..Record::default()
-            };
-            self.post_events(&settings, &events, &record);
+            let outcome = session.last_result(&settings);
+            let record = outcome.record.as_ref();
+            if let Some(failure) = &outcome.failure {
+                gst::warning!(CAT, imp = self, "The last frame was not scored: {failure}");
+            }
+            self.post_events(session, &settings, &outcome.events, record);
+            if let Some(record) = record.filter(|_| settings.messages == Messages::All) {
+                self.post(meta::frame_message(record));
+            }
         });
+    }
+
+    /// Ends the open events, and forgets what later frames would have carried.
+    fn cut(&self) {
+        let settings = self.settings();
+        self.lateness.lock().forget();
+        self.with_session(|session| {
+            session.forget_results();
+            let events = session.finish_events();
+            self.post_events(session, &settings, &events, None);
+        });
+    }
+
+    /// Ends a wait for the model on the streaming thread.
+    fn unblock(&self) {
+        let line = self.line.lock().clone();
+        if let Some(line) = line {
+            line.close();
+        }
+    }
+
+    fn own_latency(&self) -> Duration {
+        let settings = self.settings();
+        match (self.pace(&settings), settings.processing_latency) {
+            (Pace::Latest, _) => Duration::ZERO,
+            (Pace::Sync, fixed @ 0..) => Duration::from_millis(fixed.unsigned_abs().into()),
+            (Pace::Sync, _) => self.latency.lock().announced(),
+        }
     }
 
     fn answer_latency(&self, query: &mut gst::query::Latency) -> bool {
@@ -366,19 +552,22 @@ impl AcdClip {
         if !self.obj().sink_pad().peer_query(&mut upstream) {
             return false;
         }
-        let own = self.latency.lock().announced();
-        let own = gst::ClockTime::from_nseconds(own.as_nanos() as u64);
         let (live, min, max) = upstream.result();
+        *self.live.lock() = Some(live);
+        let own = gst::ClockTime::from_nseconds(self.own_latency().as_nanos() as u64);
         query.set(live, min + own, max.map(|max| max + own));
         true
+    }
+
+    /// Whether the pipeline must ask for latencies again when that property has changed.
+    fn changes_latency(property: &str) -> bool {
+        matches!(property, "mode" | "processing-latency")
     }
 }
 
 /// What is drawn of a frame; the map's bytes are those that it carries on.
 fn report(session: &Session, record: &Record) -> Report {
-    let area = Rect::whole((record.width, record.height));
-    let detection = session.last_detection();
-    let map = detection.map(|detection| PatchMap::encode(&detection.map, area));
+    let map = session.measured().map(|measured| measured.patches.clone());
     Report::new(record, map)
 }
 
@@ -400,10 +589,10 @@ fn profile_error(e: profile::Error) -> gst::ErrorMessage {
     }
 }
 
-fn calibration_error(e: acdclip_model::Error) -> gst::ErrorMessage {
+fn calibration_error(e: &acdclip_model::Error) -> gst::ErrorMessage {
     use acdclip_model::Error;
     let wanted = "wanted a calibration that `acdclip calibrate` has written for this model";
-    match &e {
+    match e {
         Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
             gst::error_msg!(gst::ResourceError::NotFound, ("{e}; {wanted}"))
         }
@@ -413,13 +602,17 @@ fn calibration_error(e: acdclip_model::Error) -> gst::ErrorMessage {
 }
 
 /// An element error of the kind that fits.
-fn model_error(e: acdclip_model::Error) -> gst::ErrorMessage {
-    engine_error(engine::Error::Model(e))
+fn subject_error(e: &subject::Error) -> gst::ErrorMessage {
+    match e {
+        subject::Error::Engine(e) => engine_error(e),
+        subject::Error::Calibration(e) => calibration_error(e),
+        subject::Error::Panicked => gst::error_msg!(gst::LibraryError::Failed, ("{e}")),
+    }
 }
 
-fn engine_error(e: engine::Error) -> gst::ErrorMessage {
+fn engine_error(e: &engine::Error) -> gst::ErrorMessage {
     use acdclip_model::Error;
-    match &e {
+    match e {
         engine::Error::Model(Error::Io { source, .. })
             if source.kind() == std::io::ErrorKind::NotFound =>
         {
@@ -451,6 +644,22 @@ impl ObjectImpl for AcdClip {
         &PROPERTIES
     }
 
+    fn signals() -> &'static [glib::subclass::Signal] {
+        static SIGNALS: LazyLock<Vec<glib::subclass::Signal>> = LazyLock::new(|| {
+            vec![
+                glib::subclass::Signal::builder("reload")
+                    .action()
+                    .class_handler(|args| {
+                        let element = args.first()?.get::<super::AcdClip>().ok()?;
+                        element.imp().sources.lock().reloads += 1;
+                        None
+                    })
+                    .build(),
+            ]
+        });
+        &SIGNALS
+    }
+
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         let mut sources = self.sources.lock();
         let own = &mut sources.properties;
@@ -465,6 +674,22 @@ impl ObjectImpl for AcdClip {
             "map-threshold" => own.map_threshold = value.get().ok(),
             "min-area" => own.min_area = value.get().ok(),
             "calibration" => own.calibration = value.get().ok(),
+            "mode" => own.mode = value.get().ok(),
+            "max-age" => own.max_age = value.get().ok(),
+            "processing-latency" => own.processing_latency = value.get().ok(),
+            "skip-late" => own.skip_late = value.get().ok(),
+            "max-batch" => own.max_batch = value.get().ok(),
+            "batch-timeout" => own.batch_timeout = value.get().ok(),
+            "on-error" => own.on_error = value.get().ok(),
+            "smoothing" => own.smoothing = value.get().ok(),
+            "release-threshold" => own.release_threshold = value.get().ok(),
+            "map-release-threshold" => own.map_release_threshold = value.get().ok(),
+            "min-duration" => own.min_duration = value.get().ok(),
+            "hold" => own.hold = value.get().ok(),
+            "normal-prompts" => own.normal_prompts = Some(strings(value)),
+            "abnormal-prompts" => own.abnormal_prompts = Some(strings(value)),
+            "roi" => own.roi = value.get().ok(),
+            "mask" => own.mask = value.get().ok(),
             "jsonl-location" => own.jsonl_location = value.get().ok(),
             "overlay" => own.overlay = value.get().ok(),
             "opacity" => own.opacity = value.get().ok(),
@@ -474,6 +699,10 @@ impl ObjectImpl for AcdClip {
             _ => {}
         }
         sources.resolve();
+        drop(sources);
+        if Self::changes_latency(pspec.name()) {
+            self.post_latency();
+        }
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
@@ -490,6 +719,22 @@ impl ObjectImpl for AcdClip {
             "map-threshold" => settings.map_threshold.to_value(),
             "min-area" => settings.min_area.to_value(),
             "calibration" => settings.calibration.to_value(),
+            "mode" => settings.mode.to_value(),
+            "max-age" => settings.max_age.to_value(),
+            "processing-latency" => settings.processing_latency.to_value(),
+            "skip-late" => settings.skip_late.to_value(),
+            "max-batch" => settings.max_batch.to_value(),
+            "batch-timeout" => settings.batch_timeout.to_value(),
+            "on-error" => settings.on_error.to_value(),
+            "smoothing" => settings.smoothing.to_value(),
+            "release-threshold" => settings.release_threshold.to_value(),
+            "map-release-threshold" => settings.map_release_threshold.to_value(),
+            "min-duration" => settings.min_duration.to_value(),
+            "hold" => settings.hold.to_value(),
+            "normal-prompts" => gst::Array::new(&settings.normal_prompts).to_value(),
+            "abnormal-prompts" => gst::Array::new(&settings.abnormal_prompts).to_value(),
+            "roi" => settings.roi.to_value(),
+            "mask" => settings.mask.to_value(),
             "jsonl-location" => settings.jsonl_location.to_value(),
             "overlay" => settings.overlay.to_value(),
             "opacity" => settings.opacity.to_value(),
@@ -501,10 +746,147 @@ impl ObjectImpl for AcdClip {
     }
 }
 
+/// The strings of an array; what is no string is left out.
+fn strings(value: &glib::Value) -> Vec<String> {
+    let array = value.get::<gst::Array>().unwrap_or_default();
+    array
+        .iter()
+        .filter_map(|value| value.get::<String>().ok())
+        .collect()
+}
+
+/// An array of sentences, which GStreamer writes as `<"a", "b">`.
+fn sentences(name: &'static str, nick: &'static str, blurb: &'static str) -> glib::ParamSpec {
+    let sentence = glib::ParamSpecString::builder("sentence")
+        .nick("Sentence")
+        .blurb("What stands for the class is {}")
+        .build();
+    gst::ParamSpecArray::builder(name)
+        .nick(nick)
+        .blurb(blurb)
+        .element_spec(&sentence)
+        .mutable_playing()
+        .build()
+}
+
+/// A property in milliseconds.
+fn milliseconds(
+    name: &'static str,
+    nick: &'static str,
+    blurb: &'static str,
+    default: u32,
+) -> glib::ParamSpec {
+    glib::ParamSpecUInt::builder(name)
+        .nick(nick)
+        .blurb(blurb)
+        .default_value(default)
+        .mutable_playing()
+        .build()
+}
+
 /// Every property; the defaults are those of [`Settings`].
 fn properties() -> Vec<glib::ParamSpec> {
     let default = Settings::default();
     vec![
+        glib::ParamSpecEnum::builder_with_default("mode", default.mode)
+            .nick("Mode")
+            .blurb("Whether frames wait for their score or pass at once with the newest result")
+            .mutable_playing()
+            .build(),
+        milliseconds(
+            "max-age",
+            "Maximum age",
+            "Milliseconds from which a result is too old for a frame that passes at once, which then carries none",
+            default.max_age,
+        ),
+        glib::ParamSpecInt::builder("processing-latency")
+            .nick("Processing latency")
+            .blurb("Milliseconds that scoring adds to the latency where frames wait for their score; -1 for what is measured")
+            .minimum(-1)
+            .maximum(profile::MAX_PROCESSING_LATENCY)
+            .default_value(default.processing_latency)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecBoolean::builder("skip-late")
+            .nick("Skip late frames")
+            .blurb("Where frames wait for their score: let one that is late already pass with the last result. Where they pass at once late ones are never scored")
+            .default_value(default.skip_late)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt::builder("max-batch")
+            .nick("Maximum batch")
+            .blurb("Most frames, of all streams that share the model, that the network takes at once; 0 for what suits the device")
+            .maximum(profile::MAX_BATCH)
+            .default_value(default.max_batch)
+            .mutable_playing()
+            .build(),
+        milliseconds(
+            "batch-timeout",
+            "Batch timeout",
+            "Milliseconds that a frame waits for those of other streams to be scored together with",
+            default.batch_timeout,
+        ),
+        glib::ParamSpecEnum::builder_with_default("on-error", default.on_error)
+            .nick("On error")
+            .blurb("What happens when frames cannot be scored any more")
+            .mutable_playing()
+            .build(),
+        milliseconds(
+            "smoothing",
+            "Smoothing",
+            "Time constant in milliseconds with which score and map follow what is measured; 0 for at once",
+            default.smoothing,
+        ),
+        glib::ParamSpecDouble::builder("release-threshold")
+            .nick("Release threshold")
+            .blurb("Score below which an alarm is cleared; any negative value for four fifths of the threshold")
+            .minimum(-1.0)
+            .maximum(1.0)
+            .default_value(default.release_threshold)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecDouble::builder("map-release-threshold")
+            .nick("Map release threshold")
+            .blurb("Probability down to which a region that is known goes on; any negative value for four fifths of the map threshold")
+            .minimum(-1.0)
+            .maximum(1.0)
+            .default_value(default.map_release_threshold)
+            .mutable_playing()
+            .build(),
+        milliseconds(
+            "min-duration",
+            "Minimum duration",
+            "Milliseconds that something must be abnormal to be an alarm",
+            default.min_duration,
+        ),
+        milliseconds(
+            "hold",
+            "Hold",
+            "Milliseconds that it must be gone for the alarm to be cleared",
+            default.hold,
+        ),
+        sentences(
+            "normal-prompts",
+            "Normal prompts",
+            "What a normal thing is called, {} for the class; needs a model with its text tower. None for the model's own",
+        ),
+        sentences(
+            "abnormal-prompts",
+            "Abnormal prompts",
+            "What an abnormal thing is called, {} for the class; needs a model with its text tower. None for the model's own",
+        ),
+        glib::ParamSpecString::builder("roi")
+            .nick("Region of interest")
+            .blurb("x,y,w,h of the only part that is scored, drawn on and alarmed of: in parts of the frame where none exceeds 1, else in pixels; empty for the whole frame")
+            .default_value(Some(default.roi.as_str()))
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecString::builder("mask")
+            .nick("Mask")
+            .blurb("Picture, stretched over the frame: where it is black nothing is scored, drawn on or alarmed of; empty for none")
+            .default_value(Some(default.mask.as_str()))
+            .mutable_playing()
+            .build(),
         glib::ParamSpecString::builder("config")
             .nick("Config")
             .blurb("Profile in TOML; its table [acdclip] has the other properties' names as keys. A property that is set beats the profile")
@@ -513,9 +895,9 @@ fn properties() -> Vec<glib::ParamSpec> {
             .build(),
         glib::ParamSpecString::builder("model")
             .nick("Model")
-            .blurb("Path of a model bundle; empty for the one that is built in")
+            .blurb("Path of a model bundle; empty for the one that is built in. One that is set while playing is loaded beside the old one, and taken up between two frames")
             .default_value(Some(default.model.as_str()))
-            .mutable_ready()
+            .mutable_playing()
             .build(),
         glib::ParamSpecString::builder("device")
             .nick("Device")
@@ -606,7 +988,7 @@ fn properties() -> Vec<glib::ParamSpec> {
             .build(),
         glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
             .nick("Statistics")
-            .blurb("Model, device, frames, scored, events, latency of scoring in microseconds and frames a second since the start")
+            .blurb("Frames, and why some were not scored, events, batches, and percentiles of the time that each stage takes")
             .read_only()
             .build(),
     ]
@@ -631,6 +1013,16 @@ impl ElementImpl for AcdClip {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(picture::pad_templates);
         &TEMPLATES
     }
+
+    fn change_state(
+        &self,
+        transition: gst::StateChange,
+    ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        if transition == gst::StateChange::PausedToReady {
+            self.unblock();
+        }
+        self.parent_change_state(transition)
+    }
 }
 
 impl BaseTransformImpl for AcdClip {
@@ -641,33 +1033,23 @@ impl BaseTransformImpl for AcdClip {
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         *self.latency.lock() = LatencyMeter::default();
+        *self.live.lock() = None;
+        self.lateness.lock().forget();
         let settings = self.load_profile()?;
         let session = self.open(&settings)?;
-        let detector = session.engine().detector();
-        let stats = Stats {
-            model: detector.short_hash().to_owned(),
-            device: detector.device_name(),
-            class: session.class().to_owned(),
-            ..Stats::default()
-        };
-        gst::info!(
-            CAT,
-            imp = self,
-            "Model {} on {}, class {:?}",
-            stats.model,
-            stats.device,
-            stats.class
-        );
-        *self.stats.lock() = stats;
-        self.warn_of_doubts(&session, &settings);
+        self.tell_subject(&session, &settings);
+        *self.stats.lock() = session.stats.clone();
         *self.session.lock() = Some(session);
         Ok(())
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
-        // Dropped outside the lock: with the last session goes the model.
+        self.unblock();
+        // Dropped outside the locks: with the last session goes the model. What is being loaded finds nobody to take it.
         let session = self.session.lock().take();
-        drop(session);
+        let line = self.line.lock().take();
+        let loading = self.loading.lock().take();
+        drop((session, line, loading));
         Ok(())
     }
 
@@ -680,10 +1062,7 @@ impl BaseTransformImpl for AcdClip {
 
     fn set_caps(&self, incaps: &gst::Caps, _outcaps: &gst::Caps) -> Result<(), gst::LoggableError> {
         let picture = Picture::from_caps(incaps).map_err(|e| gst::loggable_error!(CAT, "{e}"))?;
-        self.with_session(|session| {
-            session.picture = Some(picture);
-            session.forget_result();
-        });
+        self.with_session(|session| session.set_picture(picture));
         Ok(())
     }
 
@@ -707,9 +1086,19 @@ impl BaseTransformImpl for AcdClip {
 
     fn sink_event(&self, event: gst::Event) -> bool {
         match event.view() {
+            gst::EventView::FlushStart(_) => self.unblock(),
             // Every event that has begun ends on the bus, also where the stream is cut.
-            gst::EventView::Eos(_) | gst::EventView::Segment(_) | gst::EventView::FlushStop(_) => {
-                self.end_event()
+            gst::EventView::FlushStop(_) => {
+                self.cut();
+                let line = self.line.lock().clone();
+                if let Some(line) = line {
+                    line.open();
+                }
+            }
+            gst::EventView::Segment(_) => self.cut(),
+            gst::EventView::Eos(_) => {
+                self.report_last();
+                self.cut();
             }
             _ => {}
         }
@@ -719,7 +1108,11 @@ impl BaseTransformImpl for AcdClip {
     fn src_event(&self, event: gst::Event) -> bool {
         match event.view() {
             // The base class would remember it and, where `qos` is set, drop late buffers.
-            gst::EventView::Qos(_) => self.obj().sink_pad().push_event(event),
+            gst::EventView::Qos(qos) => {
+                let (_, _, jitter, timestamp) = qos.get();
+                self.lateness.lock().hear(timestamp, jitter);
+                self.obj().sink_pad().push_event(event)
+            }
             _ => self.parent_src_event(event),
         }
     }
@@ -739,19 +1132,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_class_set_meanwhile_is_not_overwritten() {
+    fn what_was_set_meanwhile_is_not_overwritten() {
         let mut sources = Sources::default();
         let class = |sources: &Sources| sources.settings.class_name.clone();
         let set = |sources: &mut Sources, class: &str| {
             sources.properties.class_name = Some(class.into());
             sources.resolve();
         };
+        let take_back = |sources: &mut Sources| {
+            sources.take_back(
+                &"bad".to_owned(),
+                |now| now.class_name.clone(),
+                |own| own.class_name = Some("rail".into()),
+            )
+        };
         set(&mut sources, "bad");
-        assert!(sources.take_back_class("bad", "rail"));
+        assert!(take_back(&mut sources));
         assert_eq!(class(&sources), "rail");
         set(&mut sources, "bad");
         set(&mut sources, "colon");
-        assert!(!sources.take_back_class("bad", "rail"));
+        assert!(!take_back(&mut sources));
         assert_eq!(class(&sources), "colon");
     }
 }

@@ -4,9 +4,19 @@
  * `acdclip` looks at raw video and says of every frame how abnormal it is, where, and since when, by zero-shot anomaly detection with
  * ACD-CLIP (arXiv 2508.07819). Without a `model` it uses the compact model that is compiled in.
  *
- * Each frame is scored on the streaming thread before it leaves; with `interval` n each n-th is, and those between carry the last
- * result with its age. Buffers are never dropped, reordered or retimed: QoS events go upstream and are otherwise ignored, and the
- * LATENCY query is answered with what scoring costs. Interlaced frames (`interleaved` or `mixed`) are scored on their top field.
+ * In `mode=sync` a frame leaves when it has been scored, and the LATENCY query is answered with what that costs. In `mode=latest` frames
+ * pass at once, unchanged in time and order; the newest is scored beside the stream whenever the one before is done, and each that passes
+ * carries the newest result with its `age`, unless that exceeds `max-age`. `mode=auto` is latest where upstream is live. Buffers are never
+ * dropped, reordered or retimed: QoS events go upstream, and in latest (in sync with `skip-late`) late frames pass without being scored.
+ * With `interval` n each n-th frame is scored. Interlaced frames (`interleaved` or `mixed`) are scored on their top field.
+ *
+ * Elements in a process that name the same model and device share it. Frames that wait for it, of all streams, are taken in turn, up to
+ * `max-batch` at once. What cannot be scored ends the stream, or with `on-error=pass` the video goes on without results, and scoring is
+ * tried again after a second, then two, up to a minute.
+ *
+ * Model, class and prompts may be set while playing: what takes long is made ready beside what is in use and taken up between two frames, or
+ * refused with a warning. The action signal `reload` reads the model's file again. Only the `roi` is looked at, and of it what `mask` does
+ * not blacken: the rest is neither scored, nor drawn on, nor alarmed of.
  *
  * Raw scores mean something for one model and class alone. With a `calibration`, or one that the model brings along, score, map and regions
  * are on a scale on which half of the normal frames lie below 0.1 and 0.5 is alarm; `raw-score`, `class-score` and `map-max` stay raw.
@@ -15,6 +25,10 @@
  * the bus (element messages `acdclip` with a `type` of `frame`, `event-begin`, `event-peak` or `event-end`), in a file (one JSON line a
  * frame, `jsonl-location`) and, unless `overlay` is empty, in the picture. Where nothing is drawn the pixels' memory is passed on as it
  * came, still shared with other branches of a `tee`.
+ *
+ * An alarm stands from a score of `threshold` that lasts `min-duration` until one is below `release-threshold` for longer than `hold`; all times are
+ * those of the stream. While it stands each region that is followed from frame to frame is an event of its own, and without a region there is
+ * one event. Its begin is told once, then its peak and end; `since` says when it began.
  *
  * An event that has begun also ends on the bus: at the latest with the end of the stream, a flush or a new segment. A JSON line is in
  * the file before its frame leaves; a file that cannot be written any more is warned of once, and the video goes on without it.
@@ -28,12 +42,25 @@
  * |[
  * gst-launch-1.0 filesrc location=rail.mp4 ! decodebin ! videoconvert ! acdclip jsonl-location=rail.jsonl ! videoconvert ! autovideosink
  * ]| Shows a file with its heatmap and writes one JSON record a frame.
+ *
+ * |[
+ * gst-launch-1.0 videotestsrc is-live=true num-buffers=50 ! video/x-raw,framerate=25/1 ! acdclip hold=500 ! videoconvert ! autovideosink
+ * ]| Watches a live source, which is never held up.
  */
 use gst::glib;
 use gst::prelude::*;
 
+mod backoff;
 mod imp;
+mod judge;
+mod late;
+mod latest;
+mod lines;
+mod look;
+mod mask;
+mod roi;
 mod session;
+mod subject;
 
 glib::wrapper! {
     pub(crate) struct AcdClip(ObjectSubclass<imp::AcdClip>) @extends gst_base::BaseTransform, gst::Element, gst::Object;

@@ -1,345 +1,402 @@
-//! What one run of the element (from start to stop) knows: the model, the last result, the open event. Belongs to the streaming thread.
+//! One run of the element, from start to stop: which frames are scored, and what is told of each. Belongs to the streaming thread.
 
 use std::{
-    fs::File,
-    io::Write,
-    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use acdclip_model::{
-    Calibration,
-    calibration::Scales,
-    detector::{self, Detection},
-    map::Region,
-    record::Record,
-    stream::events::{Event, EventTracker, Moment},
+use acdclip_model::{mask::Mask, record::Record, stream::events::Event};
+
+use super::{
+    backoff::Backoff,
+    judge::{Judge, Measured},
+    latest::Latest,
+    lines::JsonLines,
+    look::{Look, Manner, Scored, Shot},
+    roi::Roi,
+    subject::Subject,
 };
-use gst_video::VideoFrameExt;
+use crate::{
+    batch::{Failure, Limits},
+    picture::Picture,
+    profile::{self, Settings},
+    stats::{Skipped, Stage, Stats},
+};
 
-use crate::{engine::Engine, picture::Picture, profile::Settings};
+/// Frames that the network takes at once where nobody says how many: a GPU is idle with one, a CPU is not.
+const GPU_BATCH: usize = 8;
 
-/// A JSON line a frame, each written whole and at once: who follows the file sees no half of one, and none is lost with the process.
-pub(super) struct JsonLines {
-    path: PathBuf,
-    file: File,
-}
+/// At the end of a stream the last frame's result is waited for this long, and for four times what a frame costs.
+const LAST_RESULT: Duration = Duration::from_secs(2);
 
-impl JsonLines {
-    /// Creates or truncates the file.
-    pub(super) fn create(path: PathBuf) -> std::io::Result<Self> {
-        let file = File::create(&path)?;
-        Ok(Self { path, file })
-    }
+/// Between two frames, where nobody says how long that is.
+const FRAME: Duration = Duration::from_millis(40);
 
-    /// Appends a record; an error names the file.
-    pub(super) fn write(&mut self, record: &Record) -> Result<(), String> {
-        let mut line = serde_json::to_vec(record).map_err(|e| e.to_string())?;
-        line.push(b'\n');
-        self.file
-            .write_all(&line)
-            .map_err(|e| format!("{}: {e}", self.path.display()))
-    }
-}
+/// What is scored beside the stream.
+type Background = Latest<(Arc<Look>, Shot), Scored>;
 
-/// The newest result and the frame it belongs to.
-struct Measured {
-    detection: Detection,
-    frame: u64,
-    pts: Option<gst::ClockTime>,
-    /// Width and height of that frame, pixels.
-    size: (u32, u32),
-    latency: Duration,
-    regions: Vec<Region>,
-    /// The map threshold and smallest area that `regions` were found with.
-    found_with: (f32, u64),
+/// Whether a frame is scored before it leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// It is.
+    Sync,
+    /// It leaves at once.
+    Latest,
 }
 
 /// What a frame's passage brought about, to be told outside.
+#[derive(Default)]
 pub(super) struct Outcome {
-    /// What is known of the frame.
-    pub(super) record: Record,
-    /// Events that it began or ended.
+    /// What is known of the frame; none where nothing is, or nothing of late.
+    pub(super) record: Option<Record>,
+    /// Events that began or ended.
     pub(super) events: Vec<Event>,
-    /// What scoring cost, if it was scored.
+    /// What scoring cost, where a result came.
     pub(super) cost: Option<Duration>,
+    /// Why a frame could not be scored.
+    pub(super) failure: Option<String>,
+    /// Whether the wait for its score was ended from outside.
+    pub(super) cancelled: bool,
 }
 
 /// One run of the element.
 pub(super) struct Session {
-    engine: Arc<Engine>,
-    /// The class that frames are scored for.
-    class: String,
-    /// The setting that led to it.
-    class_setting: String,
-    calibration: Option<Calibration>,
-    /// The setting that led to it.
-    calibration_setting: String,
-    /// Of the class, where there is a calibration for it.
-    scales: Option<Scales>,
-    /// Of the caps; none before they are known.
-    pub(super) picture: Option<Picture>,
+    /// What frames are scored with and for.
+    pub(super) subject: Subject,
     /// Where records are written.
     pub(super) lines: Option<JsonLines>,
-    events: EventTracker,
+    /// Counts and times.
+    pub(super) stats: Stats,
+    picture: Option<Picture>,
+    mask: Option<Arc<Mask>>,
+    /// The settings that led to region of interest and mask.
+    view: View,
+    roi: Roi,
+    look: Option<Arc<Look>>,
+    background: Option<Background>,
+    judge: Judge,
+    backoff: Backoff,
     frames: u64,
-    last: Option<Measured>,
+    /// The newest frame that was scored or offered for scoring.
+    chosen: Option<u64>,
+}
+
+/// Which part of the picture counts, as settings say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct View {
+    pub(super) roi: String,
+    pub(super) mask: String,
+}
+
+impl View {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            roi: settings.roi.clone(),
+            mask: settings.mask.clone(),
+        }
+    }
 }
 
 impl Session {
-    /// A run with `engine`, for the class that `settings` name; an error if the model does not know it.
-    pub(super) fn new(
-        engine: Arc<Engine>,
-        settings: &Settings,
-        lines: Option<JsonLines>,
-    ) -> acdclip_model::Result<Self> {
+    /// A run that scores with `subject` and writes records to `lines`.
+    pub(super) fn new(subject: Subject, lines: Option<JsonLines>) -> Self {
         let mut session = Self {
-            class: engine.detector().default_class(),
-            class_setting: String::new(),
-            calibration: None,
-            calibration_setting: String::new(),
-            scales: None,
-            engine,
-            picture: None,
+            subject,
             lines,
-            events: EventTracker::default(),
+            stats: Stats::default(),
+            picture: None,
+            mask: None,
+            view: View::default(),
+            roi: Roi::Whole,
+            look: None,
+            background: None,
+            judge: Judge::default(),
+            backoff: Backoff::default(),
             frames: 0,
-            last: None,
+            chosen: None,
         };
-        session.choose_class(&settings.class_name)?;
-        Ok(session)
+        session.name_subject();
+        session
     }
 
-    /// The model.
-    pub(super) fn engine(&self) -> &Engine {
-        &self.engine
+    fn name_subject(&mut self) {
+        let detector = self.subject.detector();
+        self.stats.model = detector.short_hash().to_owned();
+        self.stats.device = detector.device_name();
+        self.stats.class = self.subject.class().to_owned();
     }
 
-    /// The class that frames are scored for.
-    pub(super) fn class(&self) -> &str {
-        &self.class
+    /// The subject has changed: what was found before is no longer what would be found.
+    pub(super) fn start_anew(&mut self) {
+        self.name_subject();
+        self.backoff.succeed();
+        self.forget_results();
     }
 
-    /// The setting that led to that class.
-    pub(super) fn class_setting(&self) -> &str {
-        &self.class_setting
-    }
-
-    /// The setting that led to the calibration.
-    pub(super) fn calibration_setting(&self) -> &str {
-        &self.calibration_setting
-    }
-
-    /// Events begun so far.
-    pub(super) fn event_count(&self) -> u64 {
-        self.events.count()
-    }
-
-    /// Scores for the class `setting` (empty: the model's first) from now on. An error leaves the class as it was.
-    pub(super) fn choose_class(&mut self, setting: &str) -> acdclip_model::Result<()> {
-        let detector = self.engine.detector();
-        let class = match setting {
-            "" => detector.default_class(),
-            name => name.to_owned(),
-        };
-        detector.check_class(&class)?;
-        if class != self.class {
-            self.forget_result();
+    /// The next frame is scored, whatever the interval, and no result of one before it is heard of.
+    pub(super) fn forget_results(&mut self) {
+        self.look = None;
+        self.chosen = None;
+        self.judge.forget_results();
+        if let Some(background) = &self.background {
+            background.flush();
         }
-        self.class = class;
-        self.class_setting = setting.to_owned();
-        self.choose_scales();
+    }
+
+    /// What the caps say.
+    pub(super) fn set_picture(&mut self, picture: Picture) {
+        self.picture = Some(picture);
+        self.forget_results();
+    }
+
+    /// What the caps say; none before they are known.
+    pub(super) fn picture(&self) -> Option<&Picture> {
+        self.picture.as_ref()
+    }
+
+    /// The settings that led to region of interest and mask.
+    pub(super) fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// Looks at that part of the picture from now on. An error leaves it as it was.
+    pub(super) fn choose_view(&mut self, view: View) -> Result<(), String> {
+        let roi = Roi::parse(&view.roi)?;
+        if let Some(picture) = &self.picture {
+            let (width, height) = picture.size();
+            roi.rect(width, height, picture.crop_step())?;
+        }
+        if view.mask != self.view.mask {
+            self.mask = super::mask::read(&view.mask)?;
+        }
+        (self.roi, self.view) = (roi, view);
+        self.forget_results();
         Ok(())
     }
 
-    /// Gives scores by the calibration in the file `setting` (empty: the model's own, if it has one) from now on. An error leaves the
-    /// calibration as it was.
-    pub(super) fn choose_calibration(&mut self, setting: &str) -> acdclip_model::Result<()> {
-        let path = (!setting.is_empty()).then(|| Path::new(setting));
-        let bundle = self.engine.detector().bundle();
-        self.calibration = Calibration::choose(path, bundle)?;
-        self.calibration_setting = setting.to_owned();
-        self.choose_scales();
-        Ok(())
+    /// Ends every open event.
+    pub(super) fn finish_events(&mut self) -> Vec<Event> {
+        self.judge.finish_events()
     }
 
-    fn choose_scales(&mut self) {
-        let calibration = self.calibration.as_ref();
-        let scales = calibration.and_then(|calibration| calibration.for_class(&self.class));
-        if scales != self.scales {
-            self.forget_result();
-        }
-        self.scales = scales;
-    }
-
-    /// Why the calibration does not hold, or not well, for what `settings` say.
-    pub(super) fn calibration_doubts(&self, settings: &Settings) -> Option<String> {
-        let (resize, domain) = (settings.resize.into(), settings.domain.into());
-        let calibration = self.calibration.as_ref()?;
-        calibration.doubts(&self.class, resize, domain)
-    }
-
-    /// The next frame is scored, whatever the interval.
-    pub(super) fn forget_result(&mut self) {
-        self.last = None;
-    }
-
-    /// Ends the open event.
-    pub(super) fn finish_event(&mut self) -> Vec<Event> {
-        self.events.finish()
-    }
-
-    /// The newest map, for drawing.
-    pub(super) fn last_detection(&self) -> Option<&Detection> {
-        self.last.as_ref().map(|last| &last.detection)
+    /// The newest result, for drawing.
+    pub(super) fn measured(&self) -> Option<&Measured> {
+        self.judge.last()
     }
 
     /// Scores `buffer` if it is its turn, and says what is known of it.
     pub(super) fn pass(
         &mut self,
-        picture: &Picture,
-        buffer: &gst::BufferRef,
+        buffer: &gst::Buffer,
         settings: &Settings,
-    ) -> acdclip_model::Result<Outcome> {
-        let due = self
-            .last
-            .as_ref()
-            .is_none_or(|last| self.frames - last.frame >= u64::from(settings.interval));
-        if due {
-            self.last = Some(self.measure(picture, buffer, settings)?);
-        }
-        let detector = self.engine.detector();
-        let Some(last) = self.last.as_mut() else {
-            return Err(acdclip_model::Error::Frame("no result to pass on".into()));
-        };
-        last.find_regions(settings);
-        let mut record = last.record(settings, detector.short_hash());
-        record.pts = buffer.pts().map(gst::ClockTime::nseconds);
-        record.frame = self.frames;
-        record.age = last.age(buffer, self.frames);
-        let cost = due.then_some(last.latency);
-        let moment = Moment {
-            pts: record.pts,
-            frame: record.frame,
-            score: record.score,
-        };
-        let events = self.events.push(moment, record.anomalous);
-        record.event_id = self.events.current();
+        pace: Pace,
+        late: bool,
+    ) -> Outcome {
+        let frame = self.frames;
         self.frames += 1;
-        Ok(Outcome {
-            record,
-            events,
-            cost,
-        })
+        self.stats.frame(late);
+        let mut outcome = Outcome::default();
+        match pace {
+            Pace::Sync => self.score_now(frame, buffer, settings, late, &mut outcome),
+            Pace::Latest => self.score_beside(frame, buffer, settings, late, &mut outcome),
+        }
+        if outcome.failure.is_none() {
+            outcome.record = self.record(frame, buffer, settings, pace);
+        }
+        self.stats.events = self.judge.event_count();
+        outcome
     }
 
-    fn measure(
-        &self,
-        picture: &Picture,
-        buffer: &gst::BufferRef,
+    fn score_now(
+        &mut self,
+        frame: u64,
+        buffer: &gst::Buffer,
         settings: &Settings,
-    ) -> acdclip_model::Result<Measured> {
-        let start = Instant::now();
-        let mapped = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &picture.info)
-            .map_err(|e| {
-                acdclip_model::Error::Frame(format!("cannot be mapped for reading: {e}"))
-            })?;
-        let whole = picture.frame(&mapped)?;
-        let par = picture.info.par();
-        let mut wanted = detector::Settings {
+        late: bool,
+        outcome: &mut Outcome,
+    ) {
+        if let Some(why) = self.reason_to_skip(frame, settings, late && settings.skip_late) {
+            self.stats.skip(why);
+            outcome.events = self.judge.carry_on(frame, buffer, settings);
+            return;
+        }
+        self.chosen = Some(frame);
+        let result = self.look(settings).map_err(Failure::Failed);
+        let shot = Shot {
+            buffer: buffer.clone(),
+            frame,
+        };
+        let result = result.and_then(|look| look.score(shot));
+        self.take(result, settings, outcome);
+    }
+
+    fn score_beside(
+        &mut self,
+        frame: u64,
+        buffer: &gst::Buffer,
+        settings: &Settings,
+        late: bool,
+        outcome: &mut Outcome,
+    ) {
+        let result = self.background.as_ref().and_then(Latest::take);
+        if let Some(result) = result {
+            self.take(result, settings, outcome);
+        }
+        let why = self.reason_to_skip(frame, settings, late);
+        let offered = match why {
+            Some(why) => Ok(Some(why)),
+            None => self.offer(frame, buffer, settings),
+        };
+        match offered {
+            Ok(Some(why)) => self.stats.skip(why),
+            Ok(None) => self.chosen = Some(frame),
+            Err(e) => self.take(Err(Failure::Failed(e)), settings, outcome),
+        }
+    }
+
+    fn reason_to_skip(&self, frame: u64, settings: &Settings, late: bool) -> Option<Skipped> {
+        let interval = u64::from(settings.interval);
+        if self.chosen.is_some_and(|chosen| frame - chosen < interval) {
+            Some(Skipped::Interval)
+        } else if late {
+            Some(Skipped::Late)
+        } else if self.backoff.is_waiting(Instant::now()) {
+            Some(Skipped::Failing)
+        } else {
+            None
+        }
+    }
+
+    /// Offers a frame for scoring beside the stream, unless the frames before it are not done with.
+    fn offer(
+        &mut self,
+        frame: u64,
+        buffer: &gst::Buffer,
+        settings: &Settings,
+    ) -> Result<Option<Skipped>, String> {
+        let look = self.look(settings)?;
+        let background = match &mut self.background {
+            Some(background) => background,
+            none => none.insert(
+                Latest::spawn(|(look, shot): (Arc<Look>, Shot)| look.score(shot))
+                    .map_err(|e| format!("no thread could be had to score on: {e}"))?,
+            ),
+        };
+        let duration = buffer.duration().map_or(FRAME, Duration::from);
+        if !background.wants(duration * 2) {
+            return Ok(Some(Skipped::Busy));
+        }
+        let shot = Shot {
+            buffer: buffer.clone(),
+            frame,
+        };
+        if background.offer((look, shot)) {
+            self.stats.skip(Skipped::Busy);
+        }
+        Ok(None)
+    }
+
+    /// How frames are looked at now.
+    fn look(&mut self, settings: &Settings) -> Result<Arc<Look>, String> {
+        let limits = self.limits(settings);
+        if let Some(look) = self.look.as_ref().filter(|look| look.limits() == limits) {
+            return Ok(look.clone());
+        }
+        let picture = self.picture.clone().ok_or("a frame came before its caps")?;
+        let manner = Manner {
             resize: settings.resize.into(),
-            pixel_aspect: (par.numer().unsigned_abs(), par.denom().unsigned_abs()),
             domain: settings.domain.into(),
-            map_threshold: settings.pixel_threshold(),
-            min_area: settings.min_area,
-            calibration: self.scales,
+            roi: self.roi,
+            mask: self.mask.clone(),
+            limits,
         };
-        let interlaced = mapped
-            .flags()
-            .contains(gst_video::VideoFrameFlags::INTERLACED);
-        let frame = if interlaced {
-            // A field's pixels are twice as high as the frame's.
-            wanted.pixel_aspect.1 = wanted.pixel_aspect.1.saturating_mul(2);
-            whole.field()
-        } else {
-            whole
-        };
-        let mut detection = self
-            .engine
-            .detector()
-            .score_with(&frame, &self.class, &wanted)?;
-        let size = picture.size();
-        let regions = if interlaced {
-            detection
-                .map
-                .regions(wanted.map_threshold, wanted.min_area, size.0, size.1)
-        } else {
-            std::mem::take(&mut detection.regions)
-        };
-        Ok(Measured {
-            detection,
-            frame: self.frames,
-            pts: buffer.pts(),
-            size,
-            latency: start.elapsed(),
-            regions,
-            found_with: (wanted.map_threshold, wanted.min_area),
-        })
+        let line = self.subject.line().clone();
+        let look = Look::new(line, self.subject.text().clone(), picture, manner)?;
+        Ok(self.look.insert(Arc::new(look)).clone())
     }
-}
 
-impl Measured {
-    /// Finds the regions anew if what they are found with was changed.
-    fn find_regions(&mut self, settings: &Settings) {
-        let wanted = (settings.pixel_threshold(), settings.min_area);
-        if self.found_with != wanted {
-            let (width, height) = self.size;
-            self.regions = self
-                .detection
-                .map
-                .regions(wanted.0, wanted.1, width, height);
-            self.found_with = wanted;
+    fn limits(&self, settings: &Settings) -> Limits {
+        let on_cpu = self.stats.device == "cpu";
+        Limits {
+            max_batch: match settings.max_batch {
+                0 if on_cpu => 1,
+                0 => GPU_BATCH,
+                n => n as usize,
+            },
+            timeout: Duration::from_millis(settings.batch_timeout.into()),
         }
     }
 
-    /// All that is known from the measurement alone.
-    fn record(&self, settings: &Settings, model: &str) -> Record {
-        let Detection {
-            score,
-            raw_score,
-            calibrated,
-            class_score,
-            map_max,
-            ..
-        } = self.detection;
-        let threshold = settings.score_threshold();
-        Record {
-            score,
-            raw_score,
-            calibrated,
-            class_score,
-            map_max,
-            threshold,
-            map_threshold: settings.pixel_threshold(),
-            anomalous: score >= threshold,
-            width: self.size.0,
-            height: self.size.1,
-            regions: self.regions.clone(),
-            model: model.to_owned(),
-            latency_us: self.latency.as_micros() as u64,
-            ..Record::default()
-        }
-    }
-
-    /// Nanoseconds from the measured frame to `buffer`, the frame of that number.
-    fn age(&self, buffer: &gst::BufferRef, frame: u64) -> u64 {
-        match (self.pts, buffer.pts()) {
-            (Some(then), Some(now)) => then.nseconds().abs_diff(now.nseconds()),
-            _ => {
-                let duration = buffer.duration().map_or(0, gst::ClockTime::nseconds);
-                duration.saturating_mul(frame - self.frame)
+    fn take(
+        &mut self,
+        result: Result<Scored, Failure>,
+        settings: &Settings,
+        outcome: &mut Outcome,
+    ) {
+        match result {
+            Ok(scored) => {
+                let start = Instant::now();
+                let times = scored.times;
+                self.stats.score(times.whole, scored.batch);
+                self.stats.time(Stage::Prepare, times.prepare);
+                self.stats.time(Stage::Queue, times.queue);
+                self.stats.time(Stage::Network, times.network);
+                self.backoff.succeed();
+                outcome.cost = Some(times.whole);
+                outcome.events = self.judge.take(scored, self.subject.scales(), settings);
+                self.stats.time(Stage::Judge, start.elapsed());
+            }
+            // Whoever cancels forgets the results himself.
+            Err(Failure::Cancelled) => outcome.cancelled = true,
+            Err(Failure::Failed(e)) => {
+                self.stats.fail();
+                let wait = self.backoff.fail(Instant::now());
+                self.judge.forget_results();
+                outcome.events = self.judge.finish_events();
+                outcome.failure = Some(format!("{e}; tried again in {} s", wait.as_secs()));
             }
         }
+    }
+
+    fn record(
+        &mut self,
+        frame: u64,
+        buffer: &gst::BufferRef,
+        settings: &Settings,
+        pace: Pace,
+    ) -> Option<Record> {
+        let last = self.judge.last()?;
+        let age = last.age(frame, buffer);
+        self.stats.time(Stage::Age, Duration::from_nanos(age));
+        let shown = match pace {
+            Pace::Sync => true,
+            Pace::Latest => age <= profile::nanoseconds(settings.max_age),
+        };
+        shown.then(|| {
+            last.record(
+                frame,
+                buffer,
+                settings,
+                self.subject.detector().short_hash(),
+            )
+        })
+    }
+
+    /// At the end of a stream: waits for the result that is under way, but not for ever. The record is of the frame that was measured.
+    pub(super) fn last_result(&mut self, settings: &Settings) -> Outcome {
+        let mut outcome = Outcome::default();
+        let Some(background) = &self.background else {
+            return outcome;
+        };
+        background.drain(LAST_RESULT + 4 * self.subject.cost());
+        if let Some(result) = background.take() {
+            self.take(result, settings, &mut outcome);
+            self.stats.events = self.judge.event_count();
+            outcome.record = self.judge.last().map(|last| {
+                let model = self.subject.detector().short_hash();
+                last.own_record(settings, model)
+            });
+        }
+        outcome
     }
 }

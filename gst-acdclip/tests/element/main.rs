@@ -8,9 +8,11 @@ mod analytics;
 mod calibration;
 mod flow;
 mod formats;
+mod live;
 mod metadata;
 mod overlay;
 mod settings;
+mod tiny;
 
 use gst::prelude::*;
 use gst_check::Harness;
@@ -47,7 +49,12 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new(properties: &[(&str, &str)], caps: &str) -> Self {
-        Self::of(element(properties), caps)
+        // A harness is a live source, and most tests are about what is scored.
+        let element = element(&[("mode", "sync")]);
+        for (name, value) in properties {
+            element.set_property_from_str(name, value);
+        }
+        Self::of(element, caps)
     }
 
     pub(crate) fn of(element: gst::Element, caps: &str) -> Self {

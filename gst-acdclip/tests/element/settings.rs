@@ -220,6 +220,7 @@ fn thresholds_can_be_changed_while_playing() {
     assert!(!at(&first).0 && at(&first).1 > 0);
     bench.element.set_property("threshold", 0.1);
     bench.element.set_property("map-threshold", 1.0);
+    bench.element.set_property("map-release-threshold", 1.0);
     let second = bench.pass(picture("ball", &caps, 1));
     assert_eq!(at(&second), (true, 0));
     assert_eq!(bench.told_types(), ["event-begin"]);

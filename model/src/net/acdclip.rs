@@ -228,12 +228,18 @@ impl AcdClip {
                 }
             })
             .collect::<Result<Vec<_>>>()?;
-        let map = mean(&levels)?;
+        self.blurred(mean(&levels)?, blur)
+    }
+
+    /// Maps [B, rows, columns] as [`patch_map`](Self::patch_map) gives them without a blur, blurred: linear in the official form, nothing in
+    /// the paper's.
+    pub fn blurred(&self, maps: Tensor, blur: Option<Blur>) -> Result<Tensor> {
         match (self.form, blur) {
             (Form::Official, Some(b)) => {
-                Separable::blur(tokens.grid, b.kernel, b.sigma, map.device())?.apply(&map)
+                let (_, rows, columns) = maps.dims3()?;
+                Separable::blur((rows, columns), b.kernel, b.sigma, maps.device())?.apply(&maps)
             }
-            _ => Ok(map),
+            _ => Ok(maps),
         }
     }
 
