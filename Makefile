@@ -3,7 +3,7 @@
 TOOLS := .ci/tools.sh
 CARGO := $(TOOLS) cargo
 
-.PHONY: help demo test test-all test-analytics bench bench-train compact compact-check
+.PHONY: help demo test test-all test-analytics bench bench-live bench-train compact compact-check
 
 # Where weights, data and golden files that are not part of the project lie.
 SHARED ?= ../shared
@@ -16,6 +16,7 @@ help:
 	@echo 'make test-analytics  the feature analytics, in a Debian 13 made for it where GStreamer is older than 1.24 (as root). Not a part of test-all:'
 	@echo '             it builds everything once more, half an hour on two cores'
 	@echo 'make bench   time of the compact model on this machine, a line a stage'
+	@echo 'make bench-live  latency added to live frames, and age of results, by frame rate'
 	@echo 'make bench-train      time and memory of a training step; beside the PyTorch code in OFFICIAL=DIR where PYTHON=python has what it needs'
 	@echo 'make compact          train the built-in model and its zero-shot variant anew (about half an hour on two cores)'
 	@echo 'make compact-check    compare the compact network with the numbers that PyTorch computed for its first weights'
@@ -40,6 +41,9 @@ test-analytics:
 
 bench:
 	$(CARGO) bench --locked -p acdclip-model --bench frame
+
+bench-live:
+	$(CARGO) bench --locked -p acdclip-tests --bench live
 
 bench-train:
 	OFFICIAL=$(abspath $(OFFICIAL)) PYTHON=$(PYTHON) $(CARGO) bench --locked -p acdclip-train --no-default-features --bench step

@@ -2,6 +2,9 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
+pub(crate) mod live;
+pub(crate) mod rounds;
+
 use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
