@@ -225,6 +225,9 @@ impl AcdClip {
         if pace == Pace::Sync {
             self.announce_latency(&settings, outcome.cost);
         }
+        if let Some(age) = outcome.too_old {
+            self.complain_of_age(&settings, age);
+        }
         let record = outcome.record.as_ref();
         if let Some(record) = record {
             let begun = Instant::now();
@@ -276,6 +279,19 @@ impl AcdClip {
                 Ok(())
             }
         }
+    }
+
+    fn complain_of_age(&self, settings: &Settings, age: Duration) {
+        gst::element_imp_warning!(
+            self,
+            gst::ResourceError::Busy,
+            (
+                "Results come when they are {} ms old already, which is more than max-age allows ({} ms), so they are not shown: this machine is \
+                 too slow or too busy for the model. Set a larger max-age, or give it a smaller model or a GPU",
+                age.as_millis(),
+                settings.max_age
+            )
+        );
     }
 
     /// Takes up a model, class or prompts that were set since the last frame, or warns and keeps the old ones. What takes long is made on

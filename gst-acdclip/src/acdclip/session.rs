@@ -57,6 +57,8 @@ pub(super) struct Outcome {
     pub(super) failure: Option<String>,
     /// Whether the wait for its score was ended from outside.
     pub(super) cancelled: bool,
+    /// The first time that a result comes too late to be shown: its age.
+    pub(super) too_old: Option<Duration>,
 }
 
 /// One run of the element.
@@ -79,6 +81,8 @@ pub(super) struct Session {
     frames: u64,
     /// The newest frame that was scored or offered for scoring.
     chosen: Option<u64>,
+    /// Whether it has been said that results come too late to be shown.
+    told_of_age: bool,
 }
 
 /// Which part of the picture counts, as settings say.
@@ -114,6 +118,7 @@ impl Session {
             backoff: Backoff::default(),
             frames: 0,
             chosen: None,
+            told_of_age: false,
         };
         session.name_subject();
         session
@@ -201,7 +206,7 @@ impl Session {
             Pace::Latest => self.score_beside(frame, buffer, settings, late, &mut outcome),
         }
         if outcome.failure.is_none() {
-            outcome.record = self.record(frame, buffer, settings, pace);
+            self.show(frame, buffer, settings, pace, &mut outcome);
         }
         self.stats.events = self.judge.event_count();
         outcome
@@ -358,28 +363,27 @@ impl Session {
         }
     }
 
-    fn record(
+    /// Has the frame carry what is known, unless that is too old.
+    fn show(
         &mut self,
         frame: u64,
         buffer: &gst::BufferRef,
         settings: &Settings,
         pace: Pace,
-    ) -> Option<Record> {
-        let last = self.judge.last()?;
+        outcome: &mut Outcome,
+    ) {
+        let Some(last) = self.judge.last() else {
+            return;
+        };
         let age = last.age(frame, buffer);
         self.stats.time(Stage::Age, Duration::from_nanos(age));
-        let shown = match pace {
-            Pace::Sync => true,
-            Pace::Latest => age <= profile::nanoseconds(settings.max_age),
-        };
-        shown.then(|| {
-            last.record(
-                frame,
-                buffer,
-                settings,
-                self.subject.detector().short_hash(),
-            )
-        })
+        if pace == Pace::Sync || age <= profile::nanoseconds(settings.max_age) {
+            let model = self.subject.detector().short_hash();
+            outcome.record = Some(last.record(frame, buffer, settings, model));
+        } else if outcome.cost.is_some() && !self.told_of_age {
+            self.told_of_age = true;
+            outcome.too_old = Some(Duration::from_nanos(age));
+        }
     }
 
     /// At the end of a stream: waits for the result that is under way, but not for ever. The record is of the frame that was measured.

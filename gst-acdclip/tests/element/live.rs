@@ -101,8 +101,34 @@ fn a_result_that_is_too_old_is_not_shown() {
     let late = bench.pass(before);
     assert!(!has_record(&late), "{:?}", record(&late));
     assert_eq!(bytes(&late), drawn_on, "an old result was drawn");
+    assert!(bench.warning().is_none(), "the result came in time");
     bench.element.set_property("max-age", u32::MAX);
     assert!(has_record(&bench.pass(picture("ball", &caps, n + 101))));
+}
+
+#[test]
+fn where_results_come_too_late_to_be_shown_a_warning_says_so_once() {
+    let caps = caps("GRAY8", 64, 48);
+    let mut bench = Bench::new(&[("mode", "latest"), ("max-age", "1")], &caps);
+    let bus = bench.bus.clone();
+    let mut text = None;
+    let (n, _) = bench.pass_until("black", &caps, 0, |output| {
+        assert!(!has_record(output));
+        text = warning(&bus);
+        text.is_some()
+    });
+    let text = text.unwrap();
+    assert!(
+        text.contains("max-age") && text.contains("larger"),
+        "{text}"
+    );
+    let scored = bench.stat("scored");
+    let element = bench.element.clone();
+    bench.pass_until("black", &caps, n + 1, |_| {
+        let stats: gst::Structure = element.property("stats");
+        stats.get::<u64>("scored").unwrap() > scored + 1
+    });
+    assert!(bench.warning().is_none(), "warned twice");
 }
 
 #[test]

@@ -110,9 +110,7 @@ pub(crate) fn run(source: &str, properties: &str, time: Duration) -> Live {
 
 /// A test picture at so many frames a second, as a camera would give it.
 pub(crate) fn camera(fps: u32, caps: &str) -> String {
-    format!(
-        "videotestsrc is-live=true do-timestamp=true pattern=ball ! video/x-raw,{caps},framerate={fps}/1"
-    )
+    format!("videotestsrc is-live=true pattern=ball ! video/x-raw,{caps},framerate={fps}/1")
 }
 
 /// The smallest of the durations that `share` of them do not exceed.
