@@ -1,15 +1,15 @@
 //! Jobs of many streams, done by one worker thread: several at a time, and everybody in turn.
 //!
 //! A stream has a [`Line`] to the worker and waits on it for one job at a time, so no line can have a queue that grows. When the worker
-//! is free it takes the jobs that wait, those first whose line was served longest ago: a stream of 60 frames a second that always has a
-//! job never comes before one of 5 frames a second that has one too. What a job is, and how a batch is done, is the caller's.
+//! is free it takes the jobs that wait, the oldest first: a stream of 60 frames a second, whose next job comes when its last one is done,
+//! never overtakes one of 5 frames a second that waits. What a job is, and how a batch is done, is the caller's.
 
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -52,8 +52,6 @@ struct Waiting<J, R> {
     job: J,
     limits: Limits,
     since: Instant,
-    /// When the job's line was last served, in batches since the start.
-    served: Arc<AtomicU64>,
     withdrawn: Arc<AtomicBool>,
     reply: Sender<Result<Done<R>, Failure>>,
 }
@@ -77,7 +75,6 @@ impl<J: Send + 'static, R: Send + 'static> Worker<J, R> {
             received,
             lines: lines.clone(),
             waiting: Vec::new(),
-            turn: 0,
         };
         let thread = std::thread::Builder::new()
             .name(name.into())
@@ -95,7 +92,6 @@ impl<J: Send + 'static, R: Send + 'static> Worker<J, R> {
         Line {
             jobs: self.jobs.clone(),
             lines: self.lines.clone(),
-            served: Arc::default(),
             gate: Mutex::new(Gate::open()),
         }
     }
@@ -131,7 +127,6 @@ impl Gate {
 pub(crate) struct Line<J, R> {
     jobs: Option<Sender<Waiting<J, R>>>,
     lines: Arc<AtomicUsize>,
-    served: Arc<AtomicU64>,
     gate: Mutex<Option<Gate>>,
 }
 
@@ -148,7 +143,6 @@ impl<J, R> Line<J, R> {
             job,
             limits,
             since: Instant::now(),
-            served: self.served.clone(),
             withdrawn: withdrawn.clone(),
             reply,
         };
@@ -189,7 +183,6 @@ struct Batches<J, R> {
     received: Receiver<Waiting<J, R>>,
     lines: Arc<AtomicUsize>,
     waiting: Vec<Waiting<J, R>>,
-    turn: u64,
 }
 
 impl<J, R> Batches<J, R> {
@@ -227,8 +220,7 @@ impl<J, R> Batches<J, R> {
     fn gather(&mut self) -> bool {
         loop {
             self.waiting.extend(self.received.try_iter());
-            self.waiting
-                .retain(|waiting| !waiting.withdrawn.load(Ordering::Relaxed));
+            self.forget_withdrawn();
             let next = match self.patience() {
                 Some(Duration::ZERO) => return true,
                 Some(patience) => self.received.recv_timeout(patience),
@@ -240,9 +232,17 @@ impl<J, R> Batches<J, R> {
             match next {
                 Ok(waiting) => self.waiting.push(waiting),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return !self.waiting.is_empty(),
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.forget_withdrawn();
+                    return !self.waiting.is_empty();
+                }
             }
         }
+    }
+
+    fn forget_withdrawn(&mut self) {
+        self.waiting
+            .retain(|waiting| !waiting.withdrawn.load(Ordering::Relaxed));
     }
 
     /// How long to wait for more jobs; none where there is no job yet.
@@ -267,17 +267,11 @@ impl<J, R> Batches<J, R> {
         rooms.min().unwrap_or(1).max(1)
     }
 
-    /// The jobs whose turn it is.
+    /// The jobs that have waited longest.
     fn take(&mut self) -> Vec<Waiting<J, R>> {
         let room = self.room().min(self.waiting.len());
-        self.waiting
-            .sort_by_key(|waiting| (waiting.served.load(Ordering::Relaxed), waiting.since));
-        self.turn += 1;
-        let batch: Vec<_> = self.waiting.drain(..room).collect();
-        for waiting in &batch {
-            waiting.served.store(self.turn, Ordering::Relaxed);
-        }
-        batch
+        self.waiting.sort_by_key(|waiting| waiting.since);
+        self.waiting.drain(..room).collect()
     }
 }
 
@@ -376,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_served_longest_ago_comes_first() {
+    fn an_eager_stream_does_not_overtake_a_rare_one() {
         let slow = slow();
         let (eager, rare) = (slow.worker.line(), slow.worker.line());
         thread::scope(|scope| {
@@ -387,9 +381,12 @@ mod tests {
                 }
             });
             assert_eq!(slow.begun.recv().unwrap(), [60]);
-            // While the eager one's job is done the rare one comes; the eager one will be back before the worker looks again, or not.
+            // While the eager one's job is done the rare one comes.
+            let sent = rare.jobs.clone().unwrap();
             scope.spawn(|| rare.call(5, ALONE).unwrap());
-            thread::sleep(Duration::from_millis(20));
+            while sent.is_empty() {
+                thread::yield_now();
+            }
             slow.leave.send(()).unwrap();
             assert_eq!(slow.begun.recv().unwrap(), [5]);
             (0..4).for_each(|_| slow.leave.send(()).unwrap());

@@ -163,10 +163,7 @@ impl Stats {
             .field("failed", self.failed)
             .field("events", self.events)
             .field("last-latency-us", self.last.as_micros() as u64)
-            .field(
-                "mean-latency-us",
-                self.total.as_micros() as u64 / self.scored.max(1),
-            )
+            .field("mean-latency-us", self.total.as_micros() as u64 / scored)
             .field("max-latency-us", self.max.as_micros() as u64)
             .field("mean-batch", self.batched as f64 / scored as f64)
             .field("largest-batch", self.largest_batch)

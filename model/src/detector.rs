@@ -226,6 +226,11 @@ impl Detector {
         }
     }
 
+    /// Whether it runs on the CPU.
+    pub fn is_on_cpu(&self) -> bool {
+        self.device.is_cpu()
+    }
+
     /// Classes of the bundle's text bank, in its order.
     pub fn classes(&self) -> &[String] {
         self.bundle.classes()

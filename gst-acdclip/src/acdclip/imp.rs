@@ -18,12 +18,12 @@ use parking_lot::Mutex;
 use super::{
     late::Lateness,
     lines::JsonLines,
-    session::{Pace, Session, View},
+    session::{Pace, Session, Trouble, View},
     subject::{self, Subject, Wish},
 };
 use crate::{
     drawing,
-    engine::{self, EngineLine},
+    engine::{self, Engine, EngineLine},
     latency::LatencyMeter,
     meta,
     overlay::{Parts, Style},
@@ -63,10 +63,15 @@ impl Sources {
         let stands = Wish::new(&self.settings, self.reloads) == *refused;
         if stands {
             let own = &mut self.properties;
-            own.model = Some(granted.model.clone());
-            own.class_name = Some(granted.class_name.clone());
-            own.normal_prompts = Some(granted.normal_prompts.clone());
-            own.abnormal_prompts = Some(granted.abnormal_prompts.clone());
+            macro_rules! set_back {
+                ($($field:ident),*) => {
+                    // What was granted may be the profile's, which stays so.
+                    $(if refused.$field != granted.$field {
+                        own.$field = Some(granted.$field.clone());
+                    })*
+                };
+            }
+            set_back!(model, device, class_name, normal_prompts, abnormal_prompts);
             self.reloads = granted.reloads;
             self.resolve();
         }
@@ -92,7 +97,44 @@ impl Sources {
 /// Something being loaded beside what is in use.
 struct Loading {
     wish: Wish,
+    calibration: String,
     thread: JoinHandle<Result<Subject, subject::Error>>,
+}
+
+/// The session's line to its model.
+#[derive(Default)]
+struct Wait {
+    line: Option<Arc<EngineLine>>,
+    /// Whether nobody is to wait on it, nor on the one that takes its place.
+    closed: bool,
+}
+
+impl Wait {
+    fn close(&mut self) {
+        self.closed = true;
+        if let Some(line) = &self.line {
+            line.close();
+        }
+    }
+
+    fn open(&mut self) {
+        self.closed = false;
+        if let Some(line) = &self.line {
+            line.open();
+        }
+    }
+
+    /// Takes the place of the line before, on which nobody waits any more.
+    fn replace(&mut self, line: Arc<EngineLine>) -> Option<Arc<EngineLine>> {
+        if self.closed {
+            line.close();
+        }
+        let old = self.line.replace(line);
+        if let Some(old) = &old {
+            old.close();
+        }
+        old
+    }
 }
 
 /// The element. No lock is held while a buffer is scored, pushed, or a message posted: the streaming thread takes the session out and
@@ -105,8 +147,8 @@ pub(crate) struct AcdClip {
     stats: Mutex<Stats>,
     latency: Mutex<LatencyMeter>,
     lateness: Mutex<Lateness>,
-    /// The session's line to its model, to end a wait from another thread.
-    line: Mutex<Option<Arc<EngineLine>>>,
+    /// To end a wait for the model from another thread.
+    wait: Mutex<Wait>,
     loading: Mutex<Option<Loading>>,
     /// Whether upstream is live, once that is known.
     live: Mutex<Option<bool>>,
@@ -137,9 +179,14 @@ impl AcdClip {
     }
 
     fn open(&self, settings: &Settings) -> Result<Session, gst::ErrorMessage> {
-        let subject =
-            Subject::open(self.wish(), &settings.calibration).map_err(|e| subject_error(&e))?;
-        let lines = match settings.jsonl_location.as_str() {
+        let subject = Subject::open(self.wish(), &settings.calibration, None)
+            .map_err(|e| subject_error(&e))?;
+        self.latency.lock().expect(subject.cost());
+        let mut session = Session::new(subject);
+        session
+            .choose_view(View::new(settings))
+            .map_err(|e| gst::error_msg!(gst::LibraryError::Settings, ("{e}")))?;
+        session.lines = match settings.jsonl_location.as_str() {
             "" => None,
             path => Some(JsonLines::create(PathBuf::from(path)).map_err(|e| {
                 gst::error_msg!(
@@ -148,12 +195,6 @@ impl AcdClip {
                 )
             })?),
         };
-        self.latency.lock().expect(subject.cost());
-        *self.line.lock() = Some(subject.line().clone());
-        let mut session = Session::new(subject, lines);
-        session
-            .choose_view(View::new(settings))
-            .map_err(|e| gst::error_msg!(gst::LibraryError::Settings, ("{e}")))?;
         Ok(session)
     }
 
@@ -219,6 +260,9 @@ impl AcdClip {
         if outcome.cancelled && pace == Pace::Sync {
             return Err(gst::FlowError::Flushing);
         }
+        // Also where the frame itself comes to nothing.
+        let record = outcome.record.as_ref();
+        self.post_events(session, &settings, &outcome.events, record);
         if let Some(failure) = &outcome.failure {
             self.complain(&settings, failure)?;
         }
@@ -228,7 +272,6 @@ impl AcdClip {
         if let Some(age) = outcome.too_old {
             self.complain_of_age(&settings, age);
         }
-        let record = outcome.record.as_ref();
         if let Some(record) = record {
             let begun = Instant::now();
             drawing::draw(
@@ -242,9 +285,6 @@ impl AcdClip {
                 gst::FlowError::Error
             })?;
             session.stats.time(Stage::Draw, begun.elapsed());
-        }
-        self.post_events(session, &settings, &outcome.events, record);
-        if let Some(record) = record {
             self.publish(session, &settings, record, &mut buffer)?;
         }
         session.stats.time(Stage::Passage, start.elapsed());
@@ -260,13 +300,14 @@ impl AcdClip {
     }
 
     /// A frame could not be scored: an error that ends the stream, or a warning.
-    fn complain(&self, settings: &Settings, failure: &str) -> Result<(), gst::FlowError> {
+    fn complain(&self, settings: &Settings, failure: &Trouble) -> Result<(), gst::FlowError> {
+        let reason = &failure.reason;
         match settings.on_error {
             OnError::Fail => {
                 gst::element_imp_error!(
                     self,
                     gst::StreamError::Failed,
-                    ("Scoring failed: {failure}")
+                    ("Scoring failed: {reason}")
                 );
                 Err(gst::FlowError::Error)
             }
@@ -274,7 +315,10 @@ impl AcdClip {
                 gst::element_imp_warning!(
                     self,
                     gst::StreamError::Failed,
-                    ("Scoring failed, and the video goes on without: {failure}")
+                    (
+                        "Scoring failed, and the video goes on without for {} s: {reason}",
+                        failure.wait.as_secs()
+                    )
                 );
                 Ok(())
             }
@@ -297,20 +341,26 @@ impl AcdClip {
     /// Takes up a model, class or prompts that were set since the last frame, or warns and keeps the old ones. What takes long is made on
     /// another thread, and taken up when it is there.
     fn follow_wish(&self, session: &mut Session, settings: &Settings, pace: Pace) {
-        if let Some((wish, loaded)) = self.finished_loading() {
-            match loaded {
-                Ok(subject) => self.take_up(session, settings, subject),
-                Err(e) => self.refuse(session, &wish, &e.to_string()),
-            }
-        }
+        let loaded = self.finished_loading(settings);
         let wish = self.wish();
+        match loaded {
+            // Made for another wish, which no longer stands.
+            Some((made_for, _)) if made_for != wish => {}
+            Some((_, Ok(subject))) => self.take_up(session, settings, subject),
+            Some((_, Err(e))) => {
+                self.refuse(session, &wish, &e.to_string());
+                return;
+            }
+            None => {}
+        }
         if wish == *session.subject.wish() || self.loading.lock().is_some() {
             return;
         }
         let same_model = wish.has_model_of(session.subject.wish());
         let at_once = pace == Pace::Sync || wish.is_quick(session.subject.detector());
         if !(same_model && at_once) {
-            self.start_loading(session, settings, wish);
+            let engine = same_model.then(|| session.subject.line().engine().clone());
+            self.start_loading(session, settings, wish, engine);
             return;
         }
         match session.subject.look_for(wish.clone()) {
@@ -322,28 +372,50 @@ impl AcdClip {
         }
     }
 
-    fn start_loading(&self, session: &Session, settings: &Settings, wish: Wish) {
-        let (wanted, calibration) = (wish.clone(), settings.calibration.clone());
+    /// Loads what is wished for, with `engine` where that has the model.
+    fn start_loading(
+        &self,
+        session: &Session,
+        settings: &Settings,
+        wish: Wish,
+        engine: Option<Arc<Engine>>,
+    ) {
+        let (wanted, with) = (wish.clone(), settings.calibration.clone());
+        let calibration = with.clone();
         let thread = std::thread::Builder::new()
             .name("acdclip:load".into())
-            .spawn(move || Subject::open(wanted, &calibration));
+            .spawn(move || Subject::open(wanted, &with, engine));
         match thread {
-            Ok(thread) => *self.loading.lock() = Some(Loading { wish, thread }),
+            Ok(thread) => {
+                *self.loading.lock() = Some(Loading {
+                    wish,
+                    calibration,
+                    thread,
+                });
+            }
             Err(e) => self.refuse(session, &wish, &format!("no thread could be had: {e}")),
         }
     }
 
-    /// What was loaded, once it is.
-    fn finished_loading(&self) -> Option<(Wish, Result<Subject, subject::Error>)> {
+    /// What was loaded, once it is; nothing where another calibration was set meanwhile and the one then was in the way.
+    fn finished_loading(
+        &self,
+        settings: &Settings,
+    ) -> Option<(Wish, Result<Subject, subject::Error>)> {
         let mut loading = self.loading.lock();
-        let Loading { wish, thread } = loading.take_if(|loading| loading.thread.is_finished())?;
+        let loaded = loading.take_if(|loading| loading.thread.is_finished())?;
         drop(loading);
         let gone = |_| Err(subject::Error::Panicked);
-        Some((wish, thread.join().unwrap_or_else(gone)))
+        let subject = loaded.thread.join().unwrap_or_else(gone);
+        let again = matches!(&subject, Err(subject::Error::Calibration(_)))
+            && loaded.calibration != settings.calibration;
+        (!again).then_some((loaded.wish, subject))
     }
 
     fn take_up(&self, session: &mut Session, settings: &Settings, subject: Subject) {
-        *self.line.lock() = Some(subject.line().clone());
+        // Dropped outside the lock: with the last line goes the model.
+        let old = self.wait.lock().replace(subject.line().clone());
+        drop(old);
         session.subject = subject;
         session.start_anew();
         self.tell_subject(session, settings);
@@ -377,9 +449,14 @@ impl AcdClip {
             )
         );
         if stood {
-            for name in ["model", "class-name", "normal-prompts", "abnormal-prompts"] {
-                self.obj().notify(name);
-            }
+            let names = [
+                "model",
+                "device",
+                "class-name",
+                "normal-prompts",
+                "abnormal-prompts",
+            ];
+            names.iter().for_each(|name| self.obj().notify(name));
         }
     }
 
@@ -389,7 +466,8 @@ impl AcdClip {
             settings.calibration.clone(),
             session.subject.calibration_setting().to_owned(),
         );
-        if wanted == old {
+        // What is being loaded comes with a calibration, for which the model in use may be the wrong one.
+        if wanted == old || self.loading.lock().is_some() {
             return;
         }
         let scales = session.subject.scales();
@@ -429,7 +507,12 @@ impl AcdClip {
         };
         let old = session.view().clone();
         self.sources.lock().take_back(&wanted, View::new, |own| {
-            (own.roi, own.mask) = (Some(old.roi), Some(old.mask));
+            if old.roi != wanted.roi {
+                own.roi = Some(old.roi);
+            }
+            if old.mask != wanted.mask {
+                own.mask = Some(old.mask);
+            }
         });
         gst::element_imp_warning!(
             self,
@@ -499,9 +582,13 @@ impl AcdClip {
         events: &[Event],
         record: Option<&Record>,
     ) {
-        let bare = Record {
-            model: session.subject.detector().short_hash().to_owned(),
-            ..Record::default()
+        let model = session.subject.detector().short_hash();
+        let bare = match session.measured() {
+            Some(measured) => measured.own_record(settings, model),
+            None => Record {
+                model: model.to_owned(),
+                ..Record::default()
+            },
         };
         for event in events {
             gst::info!(CAT, imp = self, "{event:?}");
@@ -526,7 +613,8 @@ impl AcdClip {
             let outcome = session.last_result(&settings);
             let record = outcome.record.as_ref();
             if let Some(failure) = &outcome.failure {
-                gst::warning!(CAT, imp = self, "The last frame was not scored: {failure}");
+                let reason = &failure.reason;
+                gst::warning!(CAT, imp = self, "The last frame was not scored: {reason}");
             }
             self.post_events(session, &settings, &outcome.events, record);
             if let Some(record) = record.filter(|_| settings.messages == Messages::All) {
@@ -548,10 +636,7 @@ impl AcdClip {
 
     /// Ends a wait for the model on the streaming thread.
     fn unblock(&self) {
-        let line = self.line.lock().clone();
-        if let Some(line) = line {
-            line.close();
-        }
+        self.wait.lock().close();
     }
 
     fn own_latency(&self) -> Duration {
@@ -571,7 +656,8 @@ impl AcdClip {
         let (live, min, max) = upstream.result();
         *self.live.lock() = Some(live);
         let own = gst::ClockTime::from_nseconds(self.own_latency().as_nanos() as u64);
-        query.set(live, min + own, max.map(|max| max + own));
+        let max = max.map(|max| max.saturating_add(own));
+        query.set(live, min.saturating_add(own), max);
         true
     }
 
@@ -756,7 +842,10 @@ impl ObjectImpl for AcdClip {
             "opacity" => settings.opacity.to_value(),
             "colormap" => settings.colormap.to_value(),
             "messages" => settings.messages.to_value(),
-            "stats" => self.stats.lock().structure().to_value(),
+            "stats" => {
+                let stats = self.stats.lock().clone();
+                stats.structure().to_value()
+            }
             _ => pspec.default_value().clone(),
         }
     }
@@ -1054,6 +1143,10 @@ impl BaseTransformImpl for AcdClip {
         let settings = self.load_profile()?;
         let session = self.open(&settings)?;
         self.tell_subject(&session, &settings);
+        *self.wait.lock() = Wait {
+            line: Some(session.subject.line().clone()),
+            closed: false,
+        };
         *self.stats.lock() = session.stats.clone();
         *self.session.lock() = Some(session);
         Ok(())
@@ -1063,7 +1156,7 @@ impl BaseTransformImpl for AcdClip {
         self.unblock();
         // Dropped outside the locks: with the last session goes the model. What is being loaded finds nobody to take it.
         let session = self.session.lock().take();
-        let line = self.line.lock().take();
+        let line = self.wait.lock().line.take();
         let loading = self.loading.lock().take();
         drop((session, line, loading));
         Ok(())
@@ -1106,10 +1199,7 @@ impl BaseTransformImpl for AcdClip {
             // Every event that has begun ends on the bus, also where the stream is cut.
             gst::EventView::FlushStop(_) => {
                 self.cut();
-                let line = self.line.lock().clone();
-                if let Some(line) = line {
-                    line.open();
-                }
+                self.wait.lock().open();
             }
             gst::EventView::Segment(_) => self.cut(),
             gst::EventView::Eos(_) => {
@@ -1148,26 +1238,48 @@ mod tests {
     use super::*;
 
     #[test]
+    fn of_a_refused_wish_only_what_differs_is_set_back_and_only_while_it_stands() {
+        let mut sources = Sources::default();
+        sources.profile.model = Some("profile.safetensors".into());
+        sources.resolve();
+        let granted = Wish::new(&sources.settings, 0);
+        sources.properties.device = Some("cuda:7".into());
+        sources.reloads = 1;
+        sources.resolve();
+        let refused = Wish::new(&sources.settings, sources.reloads);
+        assert!(sources.restore(&refused, &granted));
+        assert_eq!(sources.settings.device, Settings::default().device);
+        assert_eq!(
+            (sources.properties.model.as_ref(), sources.reloads),
+            (None, 0)
+        );
+        sources.properties.class_name = Some("colon".into());
+        sources.resolve();
+        assert!(!sources.restore(&refused, &granted));
+        assert_eq!(sources.settings.class_name, "colon");
+    }
+
+    #[test]
     fn what_was_set_meanwhile_is_not_overwritten() {
         let mut sources = Sources::default();
-        let class = |sources: &Sources| sources.settings.class_name.clone();
-        let set = |sources: &mut Sources, class: &str| {
-            sources.properties.class_name = Some(class.into());
+        let calibration = |sources: &Sources| sources.settings.calibration.clone();
+        let set = |sources: &mut Sources, path: &str| {
+            sources.properties.calibration = Some(path.into());
             sources.resolve();
         };
         let take_back = |sources: &mut Sources| {
             sources.take_back(
                 &"bad".to_owned(),
-                |now| now.class_name.clone(),
-                |own| own.class_name = Some("rail".into()),
+                |now| now.calibration.clone(),
+                |own| own.calibration = Some("rail".into()),
             )
         };
         set(&mut sources, "bad");
         assert!(take_back(&mut sources));
-        assert_eq!(class(&sources), "rail");
+        assert_eq!(calibration(&sources), "rail");
         set(&mut sources, "bad");
         set(&mut sources, "colon");
         assert!(!take_back(&mut sources));
-        assert_eq!(class(&sources), "colon");
+        assert_eq!(calibration(&sources), "colon");
     }
 }

@@ -5,6 +5,7 @@ use acdclip_model::{
     map::{AnomalyMap, Region},
     record::Record,
     stream::{
+        alarm::Levels,
         events::{Event, EventTracker, Moment, Passage, Rules},
         smooth::Smoother,
     },
@@ -39,6 +40,8 @@ pub(super) struct Measured {
     calibrated: bool,
     /// Regions, and the threshold and smallest area that they were found with.
     found: Option<(f32, u64, Vec<Region>)>,
+    /// What the passage was judged by.
+    judged_by: Option<(Rules, Levels, u64)>,
     passage: Passage,
 }
 
@@ -48,8 +51,8 @@ pub(super) struct Judge {
     smoother: Smoother,
     events: EventTracker,
     last: Option<Measured>,
-    /// Stream time of the newest frame, for those without a time of their own.
-    time: u64,
+    /// Number and stream time of the newest frame that was measured, for one without a time of its own.
+    clock: (u64, u64),
 }
 
 impl Judge {
@@ -62,9 +65,14 @@ impl Judge {
     ) -> Vec<Event> {
         let time = match scored.pts {
             Some(pts) => pts.nseconds(),
-            None => self.time + scored.duration.map_or(0, gst::ClockTime::nseconds),
+            None => {
+                let (frame, time) = self.clock;
+                let duration = scored.duration.map_or(0, gst::ClockTime::nseconds);
+                let frames = scored.frame.saturating_sub(frame);
+                time.saturating_add(duration.saturating_mul(frames))
+            }
         };
-        self.time = time;
+        self.clock = (scored.frame, time);
         let finding = scored.finding;
         let mut map = finding.map;
         let kind = map.kind();
@@ -94,6 +102,7 @@ impl Judge {
             map_max: finding.map_max,
             calibrated: scales.is_some(),
             found: None,
+            judged_by: None,
             passage: Passage::default(),
         };
         let at = Moment {
@@ -127,6 +136,23 @@ impl Judge {
         last.judge(at, &mut self.events, settings)
     }
 
+    /// Judges the newest result anew where the settings that decide have changed.
+    pub(super) fn follow(&mut self, settings: &Settings) -> Vec<Event> {
+        let Some(last) = &mut self.last else {
+            return Vec::new();
+        };
+        if last.judged_by == Some(rules(settings)) {
+            return Vec::new();
+        }
+        let at = Moment {
+            pts: last.pts.map(gst::ClockTime::nseconds),
+            time: last.time,
+            frame: last.frame,
+            score: last.score,
+        };
+        last.judge(at, &mut self.events, settings)
+    }
+
     /// The newest result.
     pub(super) fn last(&self) -> Option<&Measured> {
         self.last.as_ref()
@@ -149,13 +175,20 @@ impl Judge {
     }
 }
 
+/// All of the settings by which a result is judged.
+fn rules(settings: &Settings) -> (Rules, Levels, u64) {
+    let rules = Rules {
+        score: settings.score_levels(),
+        durations: settings.durations(),
+    };
+    (rules, settings.pixel_levels(), settings.min_area)
+}
+
 impl Measured {
     fn judge(&mut self, at: Moment, events: &mut EventTracker, settings: &Settings) -> Vec<Event> {
-        let levels = settings.pixel_levels();
-        let rules = Rules {
-            score: settings.score_levels(),
-            durations: settings.durations(),
-        };
+        let judged_by = rules(settings);
+        self.judged_by = Some(judged_by);
+        let (rules, levels, _) = judged_by;
         let regions = self.found_regions(levels.raise, settings.min_area);
         let weak = || self.regions(levels.release.min(levels.raise), settings.min_area);
         let mut passage = events.push(at, regions, weak, &rules);

@@ -94,20 +94,16 @@ impl<Job: Send + 'static, Answer: Send + 'static> Latest<Job, Answer> {
         drop(forgotten);
     }
 
-    /// Waits until what is under way and what waits has been answered, but no longer than `patience`.
-    pub(super) fn drain(&self, patience: Duration) {
-        let until = Instant::now() + patience;
+    /// The next answer, waited for until `until` where a job is under way or waits; none where there will be none, or not in time.
+    pub(super) fn next_answer(&self, until: Instant) -> Option<Result<Answer, Failure>> {
         let mut state = self.shared.state.lock();
-        while state.begun.is_some() || state.waiting.is_some() {
-            if self
-                .shared
-                .changed
-                .wait_until(&mut state, until)
-                .timed_out()
-            {
-                return;
+        while state.answer.is_none() && (state.begun.is_some() || state.waiting.is_some()) {
+            let waited = self.shared.changed.wait_until(&mut state, until);
+            if waited.timed_out() {
+                break;
             }
         }
+        state.answer.take()
     }
 }
 
@@ -163,6 +159,10 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
+    fn next(latest: &Latest<u32, u32>) -> Option<Result<u32, Failure>> {
+        latest.next_answer(Instant::now() + LONG)
+    }
+
     /// Doubles a number when it is told to.
     struct Slow {
         latest: Latest<u32, u32>,
@@ -193,9 +193,8 @@ mod tests {
         let replaced = (2..=5).filter(|job| slow.latest.offer(*job)).count();
         assert_eq!(replaced, 3);
         (0..2).for_each(|_| slow.leave.send(()).unwrap());
-        slow.latest.drain(LONG);
-        assert_eq!(slow.latest.take(), Some(Ok(10)));
-        assert_eq!(slow.latest.take(), None);
+        let answers: Vec<_> = std::iter::from_fn(|| next(&slow.latest)).collect();
+        assert_eq!(answers.last(), Some(&Ok(10)));
         assert_eq!(slow.begun.try_iter().collect::<Vec<_>>(), [5]);
     }
 
@@ -207,14 +206,15 @@ mod tests {
         slow.latest.offer(2);
         slow.latest.flush();
         slow.leave.send(()).unwrap();
-        slow.latest.drain(LONG);
-        assert_eq!(slow.latest.take(), None);
+        assert_eq!(next(&slow.latest), None);
         slow.leave.send(()).unwrap();
         slow.latest.offer(3);
-        slow.latest.drain(LONG);
-        assert_eq!(slow.latest.take(), Some(Ok(6)));
+        assert_eq!(next(&slow.latest), Some(Ok(6)));
+        slow.latest.offer(4);
+        slow.leave.send(()).unwrap();
+        slow.begun.iter().find(|job| *job == 4).unwrap();
         slow.latest.flush();
-        assert_eq!(slow.latest.take(), None);
+        assert_eq!(next(&slow.latest), None);
     }
 
     #[test]
@@ -223,7 +223,7 @@ mod tests {
         assert!(slow.latest.wants(Duration::ZERO), "it had nothing to do");
         slow.leave.send(()).unwrap();
         slow.latest.offer(1);
-        slow.latest.drain(LONG);
+        assert_eq!(next(&slow.latest), Some(Ok(2)));
         slow.latest.shared.state.lock().took = LONG;
         slow.latest.offer(2);
         slow.begun.iter().find(|job| *job == 2).unwrap();
@@ -240,22 +240,20 @@ mod tests {
         })
         .unwrap();
         latest.offer(13);
-        latest.drain(LONG);
-        let Some(Err(Failure::Failed(reason))) = latest.take() else {
+        let Some(Err(Failure::Failed(reason))) = next(&latest) else {
             panic!("a panic was answered")
         };
         assert!(reason.contains("unlucky"), "{reason}");
         latest.offer(14);
-        latest.drain(LONG);
-        assert_eq!(latest.take(), Some(Ok(14)));
+        assert_eq!(next(&latest), Some(Ok(14)));
     }
 
     #[test]
     fn waiting_for_the_last_one_has_an_end() {
         let slow = slow();
         slow.latest.offer(1);
-        slow.latest.drain(Duration::from_millis(10));
-        assert_eq!(slow.latest.take(), None);
+        let until = Instant::now() + Duration::from_millis(10);
+        assert_eq!(slow.latest.next_answer(until), None);
         slow.leave.send(()).unwrap();
     }
 }

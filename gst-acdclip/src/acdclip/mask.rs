@@ -6,8 +6,8 @@ use acdclip_model::mask::Mask;
 use image::{ImageReader, Limits};
 
 /// Widest and highest picture that is read, and the memory that reading it may take.
-const MAX_SIDE: u32 = 16_384;
-const MAX_BYTES: u64 = 512 << 20;
+const MAX_SIDE: u32 = 8192;
+const MAX_BYTES: u64 = 256 << 20;
 
 /// The mask in the picture at `path`; none where that is empty.
 pub(super) fn read(path: &str) -> Result<Option<Arc<Mask>>, String> {

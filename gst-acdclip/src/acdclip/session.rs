@@ -29,6 +29,9 @@ const GPU_BATCH: usize = 8;
 /// At the end of a stream the last frame's result is waited for this long, and for four times what a frame costs.
 const LAST_RESULT: Duration = Duration::from_secs(2);
 
+/// Where every frame is late, one is scored all the same after so long: nothing is gained by knowing nothing.
+const PATIENCE_WITH_LATE: Duration = Duration::from_secs(1);
+
 /// Between two frames, where nobody says how long that is.
 const FRAME: Duration = Duration::from_millis(40);
 
@@ -54,11 +57,18 @@ pub(super) struct Outcome {
     /// What scoring cost, where a result came.
     pub(super) cost: Option<Duration>,
     /// Why a frame could not be scored.
-    pub(super) failure: Option<String>,
+    pub(super) failure: Option<Trouble>,
     /// Whether the wait for its score was ended from outside.
     pub(super) cancelled: bool,
     /// The first time that a result comes too late to be shown: its age.
     pub(super) too_old: Option<Duration>,
+}
+
+/// A frame could not be scored.
+pub(super) struct Trouble {
+    pub(super) reason: String,
+    /// How long nothing is tried.
+    pub(super) wait: Duration,
 }
 
 /// One run of the element.
@@ -79,8 +89,10 @@ pub(super) struct Session {
     judge: Judge,
     backoff: Backoff,
     frames: u64,
-    /// The newest frame that was scored or offered for scoring.
-    chosen: Option<u64>,
+    /// The newest frame that was scored or offered for scoring, and when that was.
+    chosen: Option<(u64, Instant)>,
+    /// How the last frame passed.
+    pace: Option<Pace>,
     /// Whether it has been said that results come too late to be shown.
     told_of_age: bool,
 }
@@ -102,11 +114,11 @@ impl View {
 }
 
 impl Session {
-    /// A run that scores with `subject` and writes records to `lines`.
-    pub(super) fn new(subject: Subject, lines: Option<JsonLines>) -> Self {
+    /// A run that scores with `subject`.
+    pub(super) fn new(subject: Subject) -> Self {
         let mut session = Self {
             subject,
-            lines,
+            lines: None,
             stats: Stats::default(),
             picture: None,
             mask: None,
@@ -118,6 +130,7 @@ impl Session {
             backoff: Backoff::default(),
             frames: 0,
             chosen: None,
+            pace: None,
             told_of_age: false,
         };
         session.name_subject();
@@ -200,6 +213,12 @@ impl Session {
         let frame = self.frames;
         self.frames += 1;
         self.stats.frame(late);
+        if self.pace.replace(pace) != Some(pace)
+            && let Some(background) = &self.background
+        {
+            // From when frames passed the other way.
+            background.flush();
+        }
         let mut outcome = Outcome::default();
         match pace {
             Pace::Sync => self.score_now(frame, buffer, settings, late, &mut outcome),
@@ -225,7 +244,7 @@ impl Session {
             outcome.events = self.judge.carry_on(frame, buffer, settings);
             return;
         }
-        self.chosen = Some(frame);
+        self.chosen = Some((frame, Instant::now()));
         let result = self.look(settings).map_err(Failure::Failed);
         let shot = Shot {
             buffer: buffer.clone(),
@@ -244,8 +263,9 @@ impl Session {
         outcome: &mut Outcome,
     ) {
         let result = self.background.as_ref().and_then(Latest::take);
-        if let Some(result) = result {
-            self.take(result, settings, outcome);
+        match result {
+            Some(result) => self.take(result, settings, outcome),
+            None => outcome.events = self.judge.follow(settings),
         }
         let why = self.reason_to_skip(frame, settings, late);
         let offered = match why {
@@ -254,16 +274,18 @@ impl Session {
         };
         match offered {
             Ok(Some(why)) => self.stats.skip(why),
-            Ok(None) => self.chosen = Some(frame),
+            Ok(None) => self.chosen = Some((frame, Instant::now())),
             Err(e) => self.take(Err(Failure::Failed(e)), settings, outcome),
         }
     }
 
     fn reason_to_skip(&self, frame: u64, settings: &Settings, late: bool) -> Option<Skipped> {
         let interval = u64::from(settings.interval);
-        if self.chosen.is_some_and(|chosen| frame - chosen < interval) {
+        let since = |(chosen, when): (u64, Instant)| (frame - chosen, when.elapsed());
+        let (frames, time) = self.chosen.map_or((u64::MAX, Duration::MAX), since);
+        if frames < interval {
             Some(Skipped::Interval)
-        } else if late {
+        } else if late && time < PATIENCE_WITH_LATE {
             Some(Skipped::Late)
         } else if self.backoff.is_waiting(Instant::now()) {
             Some(Skipped::Failing)
@@ -321,7 +343,7 @@ impl Session {
     }
 
     fn limits(&self, settings: &Settings) -> Limits {
-        let on_cpu = self.stats.device == "cpu";
+        let on_cpu = self.subject.detector().is_on_cpu();
         Limits {
             max_batch: match settings.max_batch {
                 0 if on_cpu => 1,
@@ -348,7 +370,8 @@ impl Session {
                 self.stats.time(Stage::Network, times.network);
                 self.backoff.succeed();
                 outcome.cost = Some(times.whole);
-                outcome.events = self.judge.take(scored, self.subject.scales(), settings);
+                let events = self.judge.take(scored, self.subject.scales(), settings);
+                outcome.events.extend(events);
                 self.stats.time(Stage::Judge, start.elapsed());
             }
             // Whoever cancels forgets the results himself.
@@ -357,8 +380,8 @@ impl Session {
                 self.stats.fail();
                 let wait = self.backoff.fail(Instant::now());
                 self.judge.forget_results();
-                outcome.events = self.judge.finish_events();
-                outcome.failure = Some(format!("{e}; tried again in {} s", wait.as_secs()));
+                outcome.events.extend(self.judge.finish_events());
+                outcome.failure = Some(Trouble { reason: e, wait });
             }
         }
     }
@@ -386,14 +409,17 @@ impl Session {
         }
     }
 
+    fn next_result(&self, until: Instant) -> Option<Result<Scored, Failure>> {
+        let background = self.background.as_ref();
+        let background = background.filter(|_| self.pace == Some(Pace::Latest))?;
+        background.next_answer(until)
+    }
+
     /// At the end of a stream: waits for the result that is under way, but not for ever. The record is of the frame that was measured.
     pub(super) fn last_result(&mut self, settings: &Settings) -> Outcome {
         let mut outcome = Outcome::default();
-        let Some(background) = &self.background else {
-            return outcome;
-        };
-        background.drain(LAST_RESULT + 4 * self.subject.cost());
-        if let Some(result) = background.take() {
+        let until = Instant::now() + LAST_RESULT + 4 * self.subject.cost();
+        while let Some(result) = self.next_result(until) {
             self.take(result, settings, &mut outcome);
             self.stats.events = self.judge.event_count();
             outcome.record = self.judge.last().map(|last| {

@@ -18,7 +18,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wish {
     pub(super) model: String,
-    device: String,
+    pub(super) device: String,
     pub(super) class_name: String,
     pub(super) normal_prompts: Vec<String>,
     pub(super) abnormal_prompts: Vec<String>,
@@ -114,10 +114,19 @@ pub(super) struct Subject {
 }
 
 impl Subject {
-    /// Loads what is wished for, with the calibration at that path (empty: the model's own).
-    pub(super) fn open(wish: Wish, calibration: &str) -> Result<Self, Error> {
-        let device: DeviceSpec = wish.device.parse()?;
-        let engine = Engine::open(&wish.model, device).map_err(Error::Engine)?;
+    /// Loads what is wished for, with the calibration at that path (empty: the model's own). `loaded` is the model, where it is there already.
+    pub(super) fn open(
+        wish: Wish,
+        calibration: &str,
+        loaded: Option<Arc<Engine>>,
+    ) -> Result<Self, Error> {
+        let engine = match loaded {
+            Some(engine) => engine,
+            None => {
+                let device: DeviceSpec = wish.device.parse()?;
+                Engine::open(&wish.model, device).map_err(Error::Engine)?
+            }
+        };
         let detector = engine.detector();
         let (class, text) = (wish.class(detector), wish.text(detector)?);
         let cost = engine.warm_up(&text).map_err(Error::Engine)?;

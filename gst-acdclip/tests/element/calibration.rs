@@ -32,6 +32,14 @@ fn calibration(class: &str, score: Pair, map: Pair) -> Calibration {
     calibration
 }
 
+/// The document of a calibration of every class of the model of that hash.
+pub(crate) fn of_model(hash: &str) -> String {
+    let own = calibration(ANY_CLASS, (0.2, 0.8), (0.2, 0.8));
+    let mut calibration = Calibration::new(hash, Resize::Squash, None);
+    calibration.classes = own.classes;
+    calibration.to_toml().unwrap()
+}
+
 /// A folder for calibrations.
 struct Place(tempfile::TempDir);
 
