@@ -222,6 +222,11 @@ impl Calibration {
             let reason = format!("calibration: wanted at most {MAX_BYTES} bytes, found more");
             return Err(Error::file(path.display(), reason));
         }
+        if text.trim().is_empty() {
+            let reason =
+                "wanted a calibration that `acdclip calibrate` has written, found an empty file";
+            return Err(Error::file(path.display(), reason));
+        }
         Self::from_toml(&text).map_err(|e| Error::file(path.display(), e.to_string()))
     }
 

@@ -423,13 +423,19 @@ impl Detector {
     /// The text of prompts that somebody made up: states in which `{}` stands for the class, put into the model's templates. Either list
     /// may be empty for the model's own.
     ///
-    /// [`Error::UnknownClass`] where the model has no text tower to compute it with.
+    /// An error where the model has no text tower to compute it with.
     pub fn prompts_text(
         &self,
         class: &str,
         normal: &[String],
         abnormal: &[String],
     ) -> Result<Text> {
+        if !self.bundle.has_text_tower() {
+            return Err(Error::Config(
+                "prompts: wanted a model with its text tower, found one without; use such a model, or leave normal and abnormal prompts empty"
+                    .into(),
+            ));
+        }
         let own = &self.config().prompts;
         let or_own = |given: &[String], own: &[String]| match given {
             [] => own.to_vec(),
@@ -440,7 +446,11 @@ impl Detector {
             abnormal: or_own(abnormal, &own.abnormal),
             templates: own.templates.clone(),
         };
-        let features = self.encoder(class)?.class_features(&prompts, class)?;
+        self.encode(class, &prompts)
+    }
+
+    fn encode(&self, class: &str, prompts: &Prompts) -> Result<Text> {
+        let features = self.encoder(class)?.class_features(prompts, class)?;
         Ok(Text {
             features: features.unsqueeze(0)?,
         })
@@ -453,7 +463,7 @@ impl Detector {
         if let Some(text) = self.classes.read().get(class) {
             return Ok(text.clone());
         }
-        let text = self.prompts_text(class, &[], &[])?;
+        let text = self.encode(class, &self.config().prompts)?;
         let mut classes = self.classes.write();
         if classes.len() >= self.classes().len() + KEPT_CLASSES {
             let own = self.classes();

@@ -1,6 +1,6 @@
 //! The mask, read from a picture file.
 
-use std::{path::Path, sync::Arc};
+use std::{fs::File, io::BufReader, path::Path, sync::Arc};
 
 use acdclip_model::mask::Mask;
 use image::{ImageReader, Limits};
@@ -17,8 +17,9 @@ pub(super) fn read(path: &str) -> Result<Option<Arc<Mask>>, String> {
     let wrong = |e: &dyn std::fmt::Display| {
         format!("mask {path}: {e}; wanted a picture that is black where nothing is to be looked at")
     };
-    let file = ImageReader::open(Path::new(path)).map_err(|e| wrong(&e))?;
-    let mut reader = file.with_guessed_format().map_err(|e| wrong(&e))?;
+    let file = File::open(Path::new(path)).map_err(|e| wrong(&e))?;
+    let reader = ImageReader::new(BufReader::new(file));
+    let mut reader = reader.with_guessed_format().map_err(|e| wrong(&e))?;
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);

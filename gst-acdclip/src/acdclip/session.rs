@@ -29,8 +29,8 @@ const GPU_BATCH: usize = 8;
 /// At the end of a stream the last frame's result is waited for this long, and for four times what a frame costs.
 const LAST_RESULT: Duration = Duration::from_secs(2);
 
-/// Where every frame is late, one is scored all the same after so long: nothing is gained by knowing nothing.
-const PATIENCE_WITH_LATE: Duration = Duration::from_secs(1);
+/// Where every frame is late, one is scored all the same after so long, in stream time: nothing is gained by knowing nothing.
+const PATIENCE_WITH_LATE: gst::ClockTime = gst::ClockTime::from_seconds(1);
 
 /// Between two frames, where nobody says how long that is.
 const FRAME: Duration = Duration::from_millis(40);
@@ -89,8 +89,8 @@ pub(super) struct Session {
     judge: Judge,
     backoff: Backoff,
     frames: u64,
-    /// The newest frame that was scored or offered for scoring, and when that was.
-    chosen: Option<(u64, Instant)>,
+    /// Number and time of the newest frame that was scored or offered for scoring.
+    chosen: Option<(u64, Option<gst::ClockTime>)>,
     /// How the last frame passed.
     pace: Option<Pace>,
     /// Whether it has been said that results come too late to be shown.
@@ -239,12 +239,13 @@ impl Session {
         late: bool,
         outcome: &mut Outcome,
     ) {
-        if let Some(why) = self.reason_to_skip(frame, settings, late && settings.skip_late) {
+        let late = late && settings.skip_late;
+        if let Some(why) = self.reason_to_skip(frame, buffer, settings, late) {
             self.stats.skip(why);
             outcome.events = self.judge.carry_on(frame, buffer, settings);
             return;
         }
-        self.chosen = Some((frame, Instant::now()));
+        self.chosen = Some((frame, buffer.pts()));
         let result = self.look(settings).map_err(Failure::Failed);
         let shot = Shot {
             buffer: buffer.clone(),
@@ -267,25 +268,35 @@ impl Session {
             Some(result) => self.take(result, settings, outcome),
             None => outcome.events = self.judge.follow(settings),
         }
-        let why = self.reason_to_skip(frame, settings, late);
+        let why = self.reason_to_skip(frame, buffer, settings, late);
         let offered = match why {
             Some(why) => Ok(Some(why)),
             None => self.offer(frame, buffer, settings),
         };
         match offered {
             Ok(Some(why)) => self.stats.skip(why),
-            Ok(None) => self.chosen = Some((frame, Instant::now())),
+            Ok(None) => self.chosen = Some((frame, buffer.pts())),
             Err(e) => self.take(Err(Failure::Failed(e)), settings, outcome),
         }
     }
 
-    fn reason_to_skip(&self, frame: u64, settings: &Settings, late: bool) -> Option<Skipped> {
+    fn reason_to_skip(
+        &self,
+        frame: u64,
+        buffer: &gst::BufferRef,
+        settings: &Settings,
+        late: bool,
+    ) -> Option<Skipped> {
         let interval = u64::from(settings.interval);
-        let since = |(chosen, when): (u64, Instant)| (frame - chosen, when.elapsed());
-        let (frames, time) = self.chosen.map_or((u64::MAX, Duration::MAX), since);
-        if frames < interval {
+        let is_recent = |then: gst::ClockTime| {
+            buffer
+                .pts()
+                .is_some_and(|now| now < then.saturating_add(PATIENCE_WITH_LATE))
+        };
+        let (last, time) = self.chosen.unzip();
+        if last.is_some_and(|last| frame - last < interval) {
             Some(Skipped::Interval)
-        } else if late && time < PATIENCE_WITH_LATE {
+        } else if late && time.flatten().is_some_and(is_recent) {
             Some(Skipped::Late)
         } else if self.backoff.is_waiting(Instant::now()) {
             Some(Skipped::Failing)

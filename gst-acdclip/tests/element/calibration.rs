@@ -250,3 +250,14 @@ fn what_speaks_against_a_calibration_is_said() {
     let said = warning(&bench);
     assert!(said.contains("squash") && said.contains("fit"), "{said}");
 }
+
+#[test]
+fn an_empty_file_is_called_one() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap();
+    let (_, said) = complaint(&[("calibration", path)]);
+    assert!(
+        said.contains(path) && said.contains("an empty file"),
+        "{said}"
+    );
+}

@@ -254,9 +254,9 @@ fn say_late(bench: &mut Bench, by: i64) {
 fn a_late_frame_skips_its_score_where_that_is_wanted_and_never_itself() {
     let caps = caps("GRAY8", 32, 32);
     for (properties, skips) in [
-        (&[("mode", "sync")][..], false),
-        (&[("mode", "sync"), ("skip-late", "true")], true),
-        (&[("mode", "latest")], true),
+        (&[("mode", "sync")][..], 0),
+        (&[("mode", "sync"), ("skip-late", "true")], 8),
+        (&[("mode", "latest")], 8),
     ] {
         let mut bench = Bench::new(properties, &caps);
         say_late(&mut bench, 10_000_000_000);
@@ -265,10 +265,8 @@ fn a_late_frame_skips_its_score_where_that_is_wanted_and_never_itself() {
             bench.pass(frame);
         }
         assert_eq!((bench.stat("frames"), bench.stat("late")), (9, 9));
-        let skipped = bench.stat("skipped-late");
-        assert_eq!(skipped > 0, skips, "{properties:?}");
         // Where all are late something is known all the same.
-        assert!(skipped < 9);
+        assert_eq!(bench.stat("skipped-late"), skips, "{properties:?}");
     }
 }
 
@@ -464,7 +462,8 @@ fn prompts_say_what_is_normal_where_the_model_can_read() {
         .element
         .set_property_from_str("abnormal-prompts", prompts);
     assert_eq!(score(&bench.pass(picture("ball", &caps, 1))), own);
-    assert!(bench.warning().is_some());
+    let warning = bench.warning().expect("no warning");
+    assert!(warning.contains("text tower"), "{warning}");
     let left = bench.element.property::<gst::Array>("abnormal-prompts");
     assert!(left.is_empty());
 }

@@ -5,6 +5,7 @@
 //! DIR holds `frames.jsonl` and `stills/*.png`; `contact_sheet.png` is written beside them. MILLISECONDS is how long the pipeline ran.
 
 use std::{
+    collections::BTreeMap,
     error::Error,
     fmt::Write as _,
     path::{Path, PathBuf},
@@ -23,7 +24,6 @@ type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 /// The records of one event.
 struct Event<'a> {
-    id: u64,
     first: &'a Record,
     last: &'a Record,
     peak: f32,
@@ -109,25 +109,31 @@ fn summary(records: &[Record], seconds: f64, directory: &Path) -> String {
     out
 }
 
-/// The events that the element told, in their order.
+/// The events that the element told, by number, which is the order in which they began.
 fn events(records: &[Record]) -> Vec<Event<'_>> {
-    let mut events: Vec<Event<'_>> = Vec::new();
+    let mut events: BTreeMap<u64, Event<'_>> = BTreeMap::new();
     for record in records {
-        let Some(id) = record.event_id else { continue };
-        match events.last_mut() {
-            Some(event) if event.id == id => {
-                event.last = record;
-                event.peak = event.peak.max(record.score);
-            }
-            _ => events.push(Event {
-                id,
+        for id in events_of(record) {
+            let event = events.entry(id).or_insert(Event {
                 first: record,
                 last: record,
                 peak: record.score,
-            }),
+            });
+            event.last = record;
+            event.peak = event.peak.max(record.score);
         }
     }
-    events
+    events.into_values().collect()
+}
+
+/// The events whose regions are seen in a frame, or the one without a region that it belongs to.
+fn events_of(record: &Record) -> Vec<u64> {
+    let seen: Vec<u64> = record.regions.iter().filter_map(|r| r.event_id).collect();
+    if seen.is_empty() {
+        record.event_id.into_iter().collect()
+    } else {
+        seen
+    }
 }
 
 fn stills(directory: &Path) -> Outcome<Vec<RgbImage>> {
@@ -163,6 +169,8 @@ fn contact_sheet(stills: &[RgbImage]) -> Outcome<RgbImage> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use acdclip_model::map::Region;
+
     use super::*;
 
     /// Scores with the events that they belong to.
@@ -193,9 +201,33 @@ mod tests {
         let records = records(&scores);
         let found: Vec<_> = events(&records)
             .iter()
-            .map(|event| (event.id, event.first.frame, event.last.frame, event.peak))
+            .map(|event| (event.first.frame, event.last.frame, event.peak))
             .collect();
-        assert_eq!(found, [(1, 0, 0, 0.5), (2, 2, 4, 0.9), (3, 5, 5, 0.7)]);
+        assert_eq!(found, [(0, 0, 0.5), (2, 4, 0.9), (5, 5, 0.7)]);
+    }
+
+    #[test]
+    fn two_things_in_view_are_two_events_for_as_long_as_each_is_seen() {
+        let mut records = records(&[(0.6, Some(1)), (0.8, Some(1)), (0.7, Some(2))]);
+        let seen = [vec![1], vec![1, 2], vec![2]];
+        for (record, ids) in records.iter_mut().zip(&seen) {
+            let region = |id: &u64| Region {
+                x: 0,
+                y: 0,
+                w: 1,
+                h: 1,
+                score: 0.9,
+                area: 1,
+                centroid: [0.0, 0.0],
+                event_id: Some(*id),
+            };
+            record.regions = ids.iter().map(region).collect();
+        }
+        let found: Vec<_> = events(&records)
+            .iter()
+            .map(|event| (event.first.frame, event.last.frame))
+            .collect();
+        assert_eq!(found, [(0, 1), (1, 2)]);
     }
 
     #[test]
