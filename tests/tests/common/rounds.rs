@@ -83,10 +83,11 @@ pub(crate) fn flushing_seeks(rounds: usize, model: &str, mode: &str) -> [u64; 2]
     grown
 }
 
-/// Changes size and format in mid-stream.
+/// Changes size and format in mid-stream. The filter accepts frames that left the source before it was told: without that, the source
+/// now and then fails on its own.
 pub(crate) fn caps_changes(rounds: usize, model: &str, mode: &str) -> [u64; 2] {
     let line = format!(
-        "videotestsrc pattern=ball ! capsfilter name=filter ! acdclip model={model} mode={mode} ! fakesink name=sink sync=false"
+        "videotestsrc pattern=ball ! capsfilter name=filter caps-change-mode=delayed ! acdclip model={model} mode={mode} ! fakesink name=sink sync=false"
     );
     let pipeline = pipeline(&line);
     let filter = pipeline.by_name("filter").unwrap();
