@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use acdclip_model::Memory;
+
 /// Measurements of a stage that percentiles are of.
 const WINDOW: usize = 1024;
 
@@ -149,8 +151,8 @@ impl Stats {
         }
     }
 
-    /// All of it. Times are in microseconds.
-    pub(crate) fn structure(&self) -> gst::Structure {
+    /// All of it, and the memory of the model's device. Times are in microseconds, memory is in bytes.
+    pub(crate) fn structure(&self, memory: Option<Memory>) -> gst::Structure {
         let scored = self.scored.max(1);
         let mut structure = gst::Structure::builder("acdclip-stats")
             .field("model", &self.model)
@@ -169,6 +171,10 @@ impl Stats {
             .field("largest-batch", self.largest_batch)
             .field("fps", self.fps())
             .build();
+        if let Some(memory) = memory {
+            structure.set("device-memory-used", memory.used);
+            structure.set("device-memory-total", memory.total);
+        }
         for (reason, name) in REASONS {
             structure.set(name, self.skipped[reason as usize]);
         }
@@ -193,7 +199,7 @@ mod tests {
         let mut stats = Stats::default();
         (0..5000).for_each(|_| stats.time(Stage::Draw, Duration::from_secs(9)));
         (1..=WINDOW as u64).for_each(|n| stats.time(Stage::Draw, Duration::from_micros(n)));
-        let structure = stats.structure();
+        let structure = stats.structure(None);
         let at = |name| structure.get::<u64>(name).unwrap();
         assert_eq!(at("draw-p50-us"), 512);
         assert_eq!(at("draw-p99-us"), 1014);
@@ -211,7 +217,7 @@ mod tests {
         for why in [Skipped::Late, Skipped::Busy, Skipped::Busy] {
             stats.skip(why);
         }
-        let structure = stats.structure();
+        let structure = stats.structure(None);
         let at = |name: &str| structure.get::<u64>(name).unwrap();
         let skipped: u64 = REASONS.iter().map(|(_, name)| at(name)).sum();
         assert_eq!(at("frames"), at("scored") + at("failed") + skipped);

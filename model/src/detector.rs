@@ -14,6 +14,7 @@ use crate::{
     frame::Frame,
     map::{AnomalyMap, Region},
     mask::Mask,
+    memory::{self, Memory},
     net::{AcdClip, TextEncoder, Tokens},
     preprocess::{Placement, Preprocessor, Resize, Scratch, View},
 };
@@ -224,6 +225,11 @@ impl Detector {
             candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
             candle_core::DeviceLocation::Metal { .. } => "metal".into(),
         }
+    }
+
+    /// How much of its device's memory is in use; none where that cannot be told.
+    pub fn device_memory(&self) -> Option<Memory> {
+        memory::of(&self.device)
     }
 
     /// Whether it runs on the CPU.

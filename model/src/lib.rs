@@ -16,6 +16,7 @@ pub mod import;
 pub mod kernels;
 pub mod map;
 pub mod mask;
+pub mod memory;
 pub mod net;
 pub mod ops;
 pub mod preprocess;
@@ -37,6 +38,7 @@ pub use device::DeviceSpec;
 pub use error::{Error, Result};
 pub use frame::Frame;
 pub use mask::Mask;
+pub use memory::Memory;
 
 /// The compact model's bundle. `weights/MODEL_CARD.md` says what it is, `weights/WEIGHTS-LICENSE` what may be done with it.
 #[cfg(feature = "builtin-model")]

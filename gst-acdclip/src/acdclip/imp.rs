@@ -844,7 +844,9 @@ impl ObjectImpl for AcdClip {
             "messages" => settings.messages.to_value(),
             "stats" => {
                 let stats = self.stats.lock().clone();
-                stats.structure().to_value()
+                let line = self.wait.lock().line.clone();
+                let memory = line.and_then(|line| line.engine().detector().device_memory());
+                stats.structure(memory).to_value()
             }
             _ => pspec.default_value().clone(),
         }
@@ -1093,7 +1095,7 @@ fn properties() -> Vec<glib::ParamSpec> {
             .build(),
         glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
             .nick("Statistics")
-            .blurb("Frames, and why some were not scored, events, batches, and percentiles of the time that each stage takes")
+            .blurb("Frames, and why some were not scored, events, batches, percentiles of the time that each stage takes, and memory in use on the device")
             .read_only()
             .build(),
     ]

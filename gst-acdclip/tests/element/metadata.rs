@@ -188,6 +188,13 @@ fn statistics_name_the_model_and_the_device() {
     let output = bench.pass(picture("ball", &caps, 0));
     let stats: gst::Structure = bench.element.property("stats");
     assert_eq!(stats.get::<String>("device").unwrap(), "cpu");
+    #[cfg(target_os = "linux")]
+    {
+        let memory = |name| stats.get::<u64>(name).unwrap();
+        // The model alone, as floats.
+        assert!(memory("device-memory-used") > 40 << 20);
+        assert!(memory("device-memory-total") > memory("device-memory-used"));
+    }
     assert_eq!(
         stats.get::<String>("model").unwrap(),
         record(&output).get::<String>("model").unwrap()
