@@ -3,7 +3,7 @@
 TOOLS := .ci/tools.sh
 CARGO := $(TOOLS) cargo
 
-.PHONY: help demo test test-all test-analytics bench bench-live bench-train compact compact-check
+.PHONY: help demo test test-all test-analytics test-memory bench bench-live bench-train compact compact-check
 
 # Where weights, data and golden files that are not part of the project lie.
 SHARED ?= ../shared
@@ -15,6 +15,7 @@ help:
 	@echo 'make test-all  that, and what takes minutes more: accuracy on real pictures, memory of a large evaluation'
 	@echo 'make test-analytics  the feature analytics, in a Debian 13 made for it where GStreamer is older than 1.24 (as root). Not a part of test-all:'
 	@echo '             it builds everything once more, half an hour on two cores'
+	@echo 'make test-memory  under valgrind, what reaches code that the compiler does not check; some six minutes'
 	@echo 'make bench   time of the compact model on this machine, a line a stage'
 	@echo 'make bench-live  latency added to live frames, and age of results, by frame rate'
 	@echo 'make bench-train      time and memory of a training step; beside the PyTorch code in OFFICIAL=DIR where PYTHON=python has what it needs'
@@ -38,6 +39,9 @@ test-all: test
 
 test-analytics:
 	@$(TOOLS) .ci/debian13.sh
+
+test-memory:
+	@$(TOOLS) .ci/valgrind.sh
 
 bench:
 	$(CARGO) bench --locked -p acdclip-model --bench frame

@@ -101,6 +101,7 @@ install_rust() {
 
 case ${1:-} in
 */debian13.sh) packages="$packages debootstrap debian-archive-keyring" ;;
+*/valgrind.sh) packages="$packages valgrind" ;;
 esac
 install_packages
 install_rust
