@@ -7,7 +7,7 @@
 # installed is named before it is.
 set -eu
 
-rust_wanted=1.92
+rust_wanted=1.94
 packages="build-essential ca-certificates curl pkg-config
     libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
     gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly

@@ -1,4 +1,4 @@
-//! Models in memory: loaded once a process for each file and device, shared by the elements that name them, dropped with the last.
+//! Models in memory: loaded once a process for each file, device and arithmetic, shared by the elements that name them, dropped with the last.
 //!
 //! A model has one worker, which takes the frames of all its streams in turn and several at a time ([`crate::batch`]).
 
@@ -14,7 +14,7 @@ use acdclip_model::{
     Detector, Frame,
     config::Domain,
     detector::{Finding, Input, Query, Settings, Text},
-    device::DeviceSpec,
+    precision::Runtime,
 };
 use parking_lot::Mutex;
 
@@ -139,25 +139,27 @@ impl Source {
 /// One key's engine, locked while it is being loaded, so that it is loaded once.
 type Slot = Arc<Mutex<Weak<Engine>>>;
 
-static ENGINES: LazyLock<Mutex<HashMap<(Source, DeviceSpec), Slot>>> =
-    LazyLock::new(Mutex::default);
+static ENGINES: LazyLock<Mutex<HashMap<(Source, Runtime), Slot>>> = LazyLock::new(Mutex::default);
 
 impl Engine {
-    /// The engine of `model` (a bundle's path, empty for the built-in one) on `device`.
-    pub(crate) fn open(model: &str, device: DeviceSpec) -> Result<Arc<Self>, Error> {
+    /// The engine of `model` (a bundle's path, empty for the built-in one), where and in the arithmetic that `runtime` says.
+    pub(crate) fn open(model: &str, runtime: impl Into<Runtime>) -> Result<Arc<Self>, Error> {
         let source = Source::new(model)?;
-        let device = device.resolve();
+        let runtime = runtime.into().resolve();
         let slot = {
             let mut engines = ENGINES.lock();
             // A slot that somebody else holds is about to be filled.
             engines.retain(|_, slot| Arc::strong_count(slot) > 1 || slot.lock().strong_count() > 0);
-            engines.entry((source.clone(), device)).or_default().clone()
+            engines
+                .entry((source.clone(), runtime))
+                .or_default()
+                .clone()
         };
         let mut held = slot.lock();
         if let Some(engine) = held.upgrade() {
             return Ok(engine);
         }
-        let detector = Arc::new(load(&source, device)?);
+        let detector = Arc::new(load(&source, runtime)?);
         let runner = detector.clone();
         let worker = Worker::spawn("acdclip", move |jobs| run(&runner, &jobs));
         let engine = Arc::new(Self {
@@ -228,11 +230,11 @@ fn run(detector: &Detector, jobs: &[Job]) -> Vec<Result<Finding, String>> {
     }
 }
 
-fn load(source: &Source, device: DeviceSpec) -> Result<Detector, Error> {
+fn load(source: &Source, runtime: Runtime) -> Result<Detector, Error> {
     match source {
-        Source::File { path, .. } => Ok(Detector::open(path, device)?),
+        Source::File { path, .. } => Ok(Detector::open(path, runtime)?),
         #[cfg(feature = "builtin-model")]
-        Source::BuiltIn => Ok(Detector::builtin(device)?),
+        Source::BuiltIn => Ok(Detector::builtin(runtime)?),
         #[cfg(not(feature = "builtin-model"))]
         Source::BuiltIn => Err(Error::NoModel),
     }
@@ -241,7 +243,21 @@ fn load(source: &Source, device: DeviceSpec) -> Result<Detector, Error> {
 #[cfg(all(test, feature = "builtin-model"))]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use acdclip_model::{DeviceSpec, Precision};
+
     use super::*;
+
+    #[test]
+    fn another_arithmetic_is_another_engine() {
+        let open = |precision| {
+            let device = DeviceSpec::Cpu;
+            Engine::open("", Runtime { device, precision }).unwrap()
+        };
+        let (float, int8) = (open(Precision::F32), open(Precision::Int8));
+        assert!(!Arc::ptr_eq(&float, &int8));
+        assert!(Arc::ptr_eq(&float, &open(Precision::Auto)));
+        assert_eq!(int8.detector().precision(), Precision::Int8);
+    }
 
     #[cfg(not(any(feature = "cuda", feature = "metal")))]
     #[test]

@@ -135,6 +135,7 @@ pub(crate) enum OnError {
 pub(crate) struct Options {
     pub(crate) model: Option<String>,
     pub(crate) device: Option<String>,
+    pub(crate) precision: Option<String>,
     pub(crate) class_name: Option<String>,
     pub(crate) interval: Option<u32>,
     pub(crate) resize: Option<ResizeMode>,
@@ -180,6 +181,7 @@ pub(crate) struct Settings {
     pub(crate) model: String,
     /// Compute device as users write it.
     pub(crate) device: String,
+    pub(crate) precision: String,
     /// Class; empty for the model's first.
     pub(crate) class_name: String,
     /// Every how manyth frame is scored.
@@ -237,6 +239,7 @@ impl Default for Settings {
         Self {
             model: String::new(),
             device: "auto".into(),
+            precision: "auto".into(),
             class_name: String::new(),
             interval: 1,
             resize: ResizeMode::default(),
@@ -286,6 +289,7 @@ impl Settings {
         first!(
             model,
             device,
+            precision,
             class_name,
             interval,
             resize,

@@ -87,6 +87,7 @@ impl Recent {
 pub(crate) struct Stats {
     pub(crate) model: String,
     pub(crate) device: String,
+    pub(crate) precision: String,
     pub(crate) class: String,
     pub(crate) mode: &'static str,
     pub(crate) events: u64,
@@ -157,6 +158,7 @@ impl Stats {
         let mut structure = gst::Structure::builder("acdclip-stats")
             .field("model", &self.model)
             .field("device", &self.device)
+            .field("precision", &self.precision)
             .field("class-name", &self.class)
             .field("mode", self.mode)
             .field("frames", self.frames)

@@ -1,4 +1,4 @@
-//! Where a frame's time goes: the compact model at three input sizes, whole and stage by stage.
+//! Where a frame's time goes: the compact model at three input sizes, in both arithmetics, whole and stage by stage.
 //!
 //! The stages of one size add up to its `frame`: `preprocess`, `tower` (vision blocks alone), what adapters and heads add to it
 //! (`network` minus `tower`), and `map` (gateway, class, map, regions).
@@ -7,10 +7,10 @@
 use acdclip_model::{
     Config, Frame,
     bundle::Bundle,
-    clip::vision::VisionTower,
     frame::{Colorimetry, Matrix, PixelFormat, Plane, Range},
     map::AnomalyMap,
     net::{AcdClip, Tokens},
+    precision::Packing,
     preprocess::{Placement, Preprocessor, Scratch, View},
 };
 use candle_core::{DType, Device, Tensor};
@@ -18,6 +18,30 @@ use divan::{Bencher, black_box};
 
 /// Sides of the network's input, pixels.
 const SIDES: [usize; 3] = [224, 252, 518];
+
+/// What is measured: a side, and how the tower is packed; candle's plain operations where it is not.
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    side: usize,
+    packing: Option<Packing>,
+}
+
+impl std::fmt::Display for Case {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = match self.packing {
+            None => "plain",
+            Some(Packing::F32) => "f32",
+            Some(Packing::Int8) => "int8",
+        };
+        write!(f, "{} {name}", self.side)
+    }
+}
+
+fn cases() -> impl Iterator<Item = Case> {
+    let packings = [None, Some(Packing::F32), Some(Packing::Int8)];
+    let case = move |side| packings.map(|packing| Case { side, packing });
+    SIDES.into_iter().flat_map(case)
+}
 
 /// Size of the frame that is measured, pixels.
 const FRAME: (usize, usize) = (1920, 1080);
@@ -29,14 +53,13 @@ fn main() {
 /// The compact model as a detector loads it, for one input size.
 struct Compact {
     config: Config,
-    vision: VisionTower,
     net: AcdClip,
     text: Tensor,
     preprocessor: Preprocessor,
 }
 
 impl Compact {
-    fn load(side: usize) -> Self {
+    fn load(Case { side, packing }: Case) -> Self {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/weights/compact.safetensors");
         let bundle = Bundle::open(path.as_ref()).unwrap();
         let config = bundle.config().clone();
@@ -48,12 +71,15 @@ impl Compact {
             .unwrap()
             .unsqueeze(0)
             .unwrap();
+        let net = AcdClip::new(&config, vb.clone(), vb)
+            .unwrap()
+            .fold()
+            .unwrap();
         Self {
-            vision: VisionTower::new(&config, vb.pp("vision_model")).unwrap(),
-            net: AcdClip::new(&config, vb.clone(), vb)
-                .unwrap()
-                .fold()
-                .unwrap(),
+            net: match packing {
+                Some(packing) => net.pack(packing).unwrap(),
+                None => net,
+            },
             text,
             preprocessor: Preprocessor::new(side, side, config.image_mean, config.image_std)
                 .unwrap(),
@@ -74,11 +100,9 @@ impl Compact {
     }
 
     fn tower(&self, pixels: &Tensor) -> Tensor {
-        let tokens = self.vision.embed(pixels).unwrap();
-        self.vision
-            .blocks()
-            .iter()
-            .fold(tokens, |x, block| block.forward(&x, None).unwrap())
+        let vision = self.net.vision();
+        let tokens = vision.embed(pixels).unwrap();
+        vision.run(&tokens, 0..vision.depth()).unwrap()
     }
 
     fn map(&self, tokens: &Tokens) -> usize {
@@ -127,9 +151,9 @@ fn with_frame<T>(f: impl FnOnce(&Frame<'_>) -> T) -> T {
     f(&Frame::new(PixelFormat::Nv12, width, height, &planes, colorimetry).unwrap())
 }
 
-#[divan::bench(args = SIDES, sample_count = 20, sample_size = 1, max_time = 20)]
-fn frame(bencher: Bencher<'_, '_>, side: usize) {
-    let model = Compact::load(side);
+#[divan::bench(args = cases(), sample_count = 20, sample_size = 1, max_time = 20)]
+fn frame(bencher: Bencher<'_, '_>, case: Case) {
+    let model = Compact::load(case);
     let mut scratch = Scratch::default();
     with_frame(|frame| {
         bencher.bench_local(|| {
@@ -139,30 +163,30 @@ fn frame(bencher: Bencher<'_, '_>, side: usize) {
     });
 }
 
-#[divan::bench(args = SIDES, sample_count = 20, sample_size = 1, max_time = 20)]
-fn preprocess(bencher: Bencher<'_, '_>, side: usize) {
-    let model = Compact::load(side);
+#[divan::bench(args = cases(), sample_count = 20, sample_size = 1, max_time = 20)]
+fn preprocess(bencher: Bencher<'_, '_>, case: Case) {
+    let model = Compact::load(case);
     let mut scratch = Scratch::default();
     with_frame(|frame| bencher.bench_local(|| model.preprocess(frame, &mut scratch)));
 }
 
-#[divan::bench(args = SIDES, sample_count = 20, sample_size = 1, max_time = 20)]
-fn tower(bencher: Bencher<'_, '_>, side: usize) {
-    let model = Compact::load(side);
+#[divan::bench(args = cases(), sample_count = 20, sample_size = 1, max_time = 20)]
+fn tower(bencher: Bencher<'_, '_>, case: Case) {
+    let model = Compact::load(case);
     let pixels = with_frame(|frame| model.preprocess(frame, &mut Scratch::default()));
     bencher.bench_local(|| model.tower(black_box(&pixels)));
 }
 
-#[divan::bench(args = SIDES, sample_count = 20, sample_size = 1, max_time = 20)]
-fn network(bencher: Bencher<'_, '_>, side: usize) {
-    let model = Compact::load(side);
+#[divan::bench(args = cases(), sample_count = 20, sample_size = 1, max_time = 20)]
+fn network(bencher: Bencher<'_, '_>, case: Case) {
+    let model = Compact::load(case);
     let pixels = with_frame(|frame| model.preprocess(frame, &mut Scratch::default()));
     bencher.bench_local(|| model.net.forward(black_box(&pixels)).unwrap());
 }
 
-#[divan::bench(args = SIDES, sample_count = 20, sample_size = 1, max_time = 20)]
-fn map(bencher: Bencher<'_, '_>, side: usize) {
-    let model = Compact::load(side);
+#[divan::bench(args = cases(), sample_count = 20, sample_size = 1, max_time = 20)]
+fn map(bencher: Bencher<'_, '_>, case: Case) {
+    let model = Compact::load(case);
     let pixels = with_frame(|frame| model.preprocess(frame, &mut Scratch::default()));
     let tokens = model.net.forward(&pixels).unwrap();
     bencher.bench_local(|| model.map(black_box(&tokens)));

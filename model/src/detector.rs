@@ -9,13 +9,13 @@ use crate::{
     bundle::Bundle,
     calibration::Scales,
     config::{Config, Domain, Prompts},
-    device::DeviceSpec,
     error::{Error, Result},
     frame::Frame,
     map::{AnomalyMap, Region},
     mask::Mask,
     memory::{self, Memory},
     net::{AcdClip, TextEncoder, Tokens},
+    precision::{Packing, Precision, Runtime},
     preprocess::{Placement, Preprocessor, Resize, Scratch, View},
 };
 
@@ -149,6 +149,7 @@ pub struct Detector {
     bundle: Bundle,
     short_hash: String,
     device: Device,
+    packing: Option<Packing>,
     net: AcdClip,
     preprocessor: Preprocessor,
     classes: RwLock<HashMap<String, Text>>,
@@ -168,27 +169,34 @@ impl std::fmt::Debug for Detector {
 
 impl Detector {
     /// Loads the bundle at `path`.
-    pub fn open(path: &Path, device: DeviceSpec) -> Result<Self> {
-        Self::new(Bundle::open(path)?, device)
+    pub fn open(path: &Path, runtime: impl Into<Runtime>) -> Result<Self> {
+        Self::new(Bundle::open(path)?, runtime)
     }
 
     /// Loads a bundle from memory.
-    pub fn from_bytes(bytes: impl Into<Arc<[u8]>>, device: DeviceSpec) -> Result<Self> {
-        Self::new(Bundle::from_bytes(bytes)?, device)
+    pub fn from_bytes(bytes: impl Into<Arc<[u8]>>, runtime: impl Into<Runtime>) -> Result<Self> {
+        Self::new(Bundle::from_bytes(bytes)?, runtime)
     }
 
     /// Loads the compact model that is compiled in.
     #[cfg(feature = "builtin-model")]
-    pub fn builtin(device: DeviceSpec) -> Result<Self> {
-        Self::new(Bundle::from_static(crate::BUILTIN_MODEL)?, device)
+    pub fn builtin(runtime: impl Into<Runtime>) -> Result<Self> {
+        Self::new(Bundle::from_static(crate::BUILTIN_MODEL)?, runtime)
     }
 
-    /// Loads the weights of `bundle` onto a device, as f32.
-    pub fn new(bundle: Bundle, device: DeviceSpec) -> Result<Self> {
+    /// Loads the weights of `bundle` onto a device, in the arithmetic asked for; a [`DeviceSpec`](crate::DeviceSpec) alone stands for
+    /// [`Precision::Auto`].
+    pub fn new(bundle: Bundle, runtime: impl Into<Runtime>) -> Result<Self> {
+        let Runtime { device, precision } = runtime.into();
         let device = device.open()?;
+        let packing = precision.packing(&device)?;
         let config = bundle.config();
         let vb = bundle.var_builder(DType::F32, &device);
         let net = AcdClip::new(config, vb.clone(), vb)?.fold()?;
+        let net = match packing {
+            Some(packing) => net.pack(packing)?,
+            None => net,
+        };
         let side = config.input_size;
         let preprocessor = Preprocessor::new(side, side, config.image_mean, config.image_std)?;
         let mut classes = HashMap::new();
@@ -200,6 +208,7 @@ impl Detector {
             short_hash: bundle.short_hash(),
             bundle,
             device,
+            packing,
             net,
             preprocessor,
             classes: RwLock::new(classes),
@@ -230,6 +239,14 @@ impl Detector {
     /// How much of its device's memory is in use; none where that cannot be told.
     pub fn device_memory(&self) -> Option<Memory> {
         memory::of(&self.device)
+    }
+
+    /// In which arithmetic its tower runs.
+    pub fn precision(&self) -> Precision {
+        match self.packing {
+            Some(Packing::Int8) => Precision::Int8,
+            Some(Packing::F32) | None => Precision::F32,
+        }
     }
 
     /// Whether it runs on the CPU.

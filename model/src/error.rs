@@ -60,6 +60,9 @@ pub enum Error {
         /// Why not, and what to use.
         reason: String,
     },
+    /// An arithmetic that cannot be had.
+    #[error("precision: {0}")]
+    Precision(String),
     /// A computation failed inside candle.
     #[error(transparent)]
     Compute(#[from] candle_core::Error),

@@ -19,6 +19,7 @@ pub mod mask;
 pub mod memory;
 pub mod net;
 pub mod ops;
+pub mod precision;
 pub mod preprocess;
 pub mod prompt;
 pub mod record;
@@ -39,6 +40,7 @@ pub use error::{Error, Result};
 pub use frame::Frame;
 pub use mask::Mask;
 pub use memory::Memory;
+pub use precision::{Precision, Runtime};
 
 /// The compact model's bundle. `weights/MODEL_CARD.md` says what it is, `weights/WEIGHTS-LICENSE` what may be done with it.
 #[cfg(feature = "builtin-model")]

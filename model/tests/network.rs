@@ -241,10 +241,8 @@ fn nothing_before_the_first_tap_is_in_the_graph() {
         VarBuilder::zeros(DType::F32, &Device::Cpu),
     )
     .unwrap();
-    let mut tokens = vision.embed(&f.pixels).unwrap();
-    for block in &vision.blocks()[..config.vision_group()] {
-        tokens = block.forward(&tokens, None).unwrap();
-    }
+    let tokens = vision.embed(&f.pixels).unwrap();
+    let tokens = vision.run(&tokens, 0..config.vision_group()).unwrap();
     assert!(!tokens.track_op());
 }
 

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use acdclip_model::{Bundle, Detector, DeviceSpec, Error, bundle::StoragePolicy};
+use acdclip_model::{
+    Bundle, Detector, DeviceSpec, Error, Precision, Runtime, bundle::StoragePolicy,
+};
 
 use crate::outcome::Outcome;
 
@@ -35,10 +37,17 @@ pub(crate) struct ModelArgs {
     /// Where to compute: auto, cpu, cuda, cuda:N or metal.
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     device: DeviceSpec,
+    /// In which arithmetic the tower runs: auto or f32; on the CPU also int8, which is quicker and rounds.
+    #[arg(long, default_value = "auto", value_parser = parse_precision)]
+    precision: Precision,
 }
 
 /// Reads the name of a device.
 pub(crate) fn parse_device(name: &str) -> Result<DeviceSpec, Error> {
+    name.parse()
+}
+
+fn parse_precision(name: &str) -> Result<Precision, Error> {
     name.parse()
 }
 
@@ -53,10 +62,12 @@ impl ModelArgs {
         self.model.as_deref()
     }
 
-    /// Where to compute.
-    #[cfg(feature = "video")]
-    pub(crate) fn device(&self) -> DeviceSpec {
-        self.device
+    /// Where and in which arithmetic to compute.
+    pub(crate) fn runtime(&self) -> Runtime {
+        Runtime {
+            device: self.device,
+            precision: self.precision,
+        }
     }
 
     /// Opens the bundle alone.
@@ -66,11 +77,11 @@ impl ModelArgs {
 
     /// Loads the model.
     pub(crate) fn open(&self) -> Outcome<Detector> {
-        Ok(Detector::new(self.bundle()?, self.device)?)
+        Ok(Detector::new(self.bundle()?, self.runtime())?)
     }
 
     /// Loads another model than the one it names, on the device that it names.
     pub(crate) fn open_other(&self, model: &Path) -> Outcome<Detector> {
-        Ok(Detector::open(model, self.device)?)
+        Ok(Detector::open(model, self.runtime())?)
     }
 }

@@ -71,7 +71,14 @@ impl Sources {
                     })*
                 };
             }
-            set_back!(model, device, class_name, normal_prompts, abnormal_prompts);
+            set_back!(
+                model,
+                device,
+                precision,
+                class_name,
+                normal_prompts,
+                abnormal_prompts
+            );
             self.reloads = granted.reloads;
             self.resolve();
         }
@@ -452,6 +459,7 @@ impl AcdClip {
             let names = [
                 "model",
                 "device",
+                "precision",
                 "class-name",
                 "normal-prompts",
                 "abnormal-prompts",
@@ -768,6 +776,7 @@ impl ObjectImpl for AcdClip {
         match pspec.name() {
             "model" => own.model = value.get().ok(),
             "device" => own.device = value.get().ok(),
+            "precision" => own.precision = value.get().ok(),
             "class-name" => own.class_name = value.get().ok(),
             "interval" => own.interval = value.get().ok(),
             "resize" => own.resize = value.get().ok(),
@@ -813,6 +822,7 @@ impl ObjectImpl for AcdClip {
             "config" => self.sources.lock().config.to_value(),
             "model" => settings.model.to_value(),
             "device" => settings.device.to_value(),
+            "precision" => settings.precision.to_value(),
             "class-name" => settings.class_name.to_value(),
             "interval" => settings.interval.to_value(),
             "resize" => settings.resize.to_value(),
@@ -1010,6 +1020,12 @@ fn properties() -> Vec<glib::ParamSpec> {
             .nick("Device")
             .blurb("Where the network runs: auto, cpu, cuda, cuda:N or metal")
             .default_value(Some(default.device.as_str()))
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecString::builder("precision")
+            .nick("Precision")
+            .blurb("In which arithmetic the network's tower runs: auto or f32; on the CPU also int8, which is quicker and rounds")
+            .default_value(Some(default.precision.as_str()))
             .mutable_ready()
             .build(),
         glib::ParamSpecString::builder("class-name")

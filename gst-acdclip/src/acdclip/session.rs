@@ -141,6 +141,7 @@ impl Session {
         let detector = self.subject.detector();
         self.stats.model = detector.short_hash().to_owned();
         self.stats.device = detector.device_name();
+        self.stats.precision = detector.precision().to_string();
         self.stats.class = self.subject.class().to_owned();
     }
 

@@ -4,7 +4,7 @@
 use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use acdclip_model::{
-    Calibration, DeviceSpec,
+    Calibration, Runtime,
     calibration::Scales,
     detector::{Detector, Text},
 };
@@ -19,6 +19,7 @@ use crate::{
 pub(super) struct Wish {
     pub(super) model: String,
     pub(super) device: String,
+    pub(super) precision: String,
     pub(super) class_name: String,
     pub(super) normal_prompts: Vec<String>,
     pub(super) abnormal_prompts: Vec<String>,
@@ -31,6 +32,7 @@ impl Wish {
         Self {
             model: settings.model.clone(),
             device: settings.device.clone(),
+            precision: settings.precision.clone(),
             class_name: settings.class_name.clone(),
             normal_prompts: settings.normal_prompts.clone(),
             abnormal_prompts: settings.abnormal_prompts.clone(),
@@ -40,7 +42,15 @@ impl Wish {
 
     /// Whether both are about the same model, read at the same time.
     pub(super) fn has_model_of(&self, other: &Self) -> bool {
-        (&self.model, &self.device, self.reloads) == (&other.model, &other.device, other.reloads)
+        let key = |wish: &Self| {
+            (
+                wish.model.clone(),
+                wish.device.clone(),
+                wish.precision.clone(),
+                wish.reloads,
+            )
+        };
+        key(self) == key(other)
     }
 
     fn class(&self, detector: &Detector) -> String {
@@ -123,8 +133,11 @@ impl Subject {
         let engine = match loaded {
             Some(engine) => engine,
             None => {
-                let device: DeviceSpec = wish.device.parse()?;
-                Engine::open(&wish.model, device).map_err(Error::Engine)?
+                let runtime = Runtime {
+                    device: wish.device.parse()?,
+                    precision: wish.precision.parse()?,
+                };
+                Engine::open(&wish.model, runtime).map_err(Error::Engine)?
             }
         };
         let detector = engine.detector();

@@ -52,6 +52,30 @@ fn a_device_that_does_not_exist_lists_those_that_do() {
 }
 
 #[test]
+fn an_arithmetic_that_does_not_exist_lists_those_that_do() {
+    let (error, text) = complaint(&[("precision", "int4")]);
+    assert!(error.matches(gst::LibraryError::Settings));
+    assert!(text.contains("auto, f32 or int8"), "{text}");
+}
+
+#[test]
+fn rounded_arithmetic_is_said_and_scores_nearly_the_same() {
+    let caps = caps("GRAY8", 64, 64);
+    let run = |precision| {
+        let mut bench = Bench::new(&[("precision", precision), ("device", "cpu")], &caps);
+        let score = score(&bench.pass(picture("ball", &caps, 0)));
+        let stats: gst::Structure = bench.element.property("stats");
+        (score, stats.get::<String>("precision").unwrap())
+    };
+    let ((float, named), (rounded, int8)) = (run("auto"), run("int8"));
+    assert_eq!((named.as_str(), int8.as_str()), ("f32", "int8"));
+    assert!(
+        float != rounded && (float - rounded).abs() < 0.05,
+        "{float} {rounded}"
+    );
+}
+
+#[test]
 fn an_unknown_class_lists_the_known_ones() {
     let (error, text) = complaint(&[("class-name", "teapot of doom")]);
     assert!(error.matches(gst::LibraryError::Settings));

@@ -24,6 +24,20 @@ impl LayerNorm {
             eps,
         })
     }
+
+    /// [width]
+    pub(super) fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    /// [width]
+    pub(super) fn bias(&self) -> &Tensor {
+        &self.bias
+    }
+
+    pub(super) fn eps(&self) -> f64 {
+        self.eps
+    }
 }
 
 impl Module for LayerNorm {
@@ -47,11 +61,15 @@ impl InProjection {
         if parts.iter().any(|part| part.weight().track_op()) {
             return Ok(Self::Split(parts));
         }
-        let weights: Vec<_> = parts.iter().map(Linear::weight).collect();
-        let biases: Vec<_> = parts.iter().filter_map(Linear::bias).collect();
-        // [3D, D] and [3D]
-        let fused = Linear::new(Tensor::cat(&weights, 0)?, Some(Tensor::cat(&biases, 0)?));
-        Ok(Self::Fused(fused))
+        Ok(Self::Fused(fused(&parts)?))
+    }
+
+    /// The three as one, [3D, D] and [3D].
+    fn fused(&self) -> Result<Linear> {
+        match self {
+            Self::Fused(linear) => Ok(linear.clone()),
+            Self::Split(parts) => fused(parts),
+        }
     }
 
     /// [B, L, D] -> query, key and value, [B, L, D] each
@@ -66,6 +84,13 @@ impl InProjection {
             Self::Split([q, k, v]) => Ok([q.forward(x)?, k.forward(x)?, v.forward(x)?]),
         }
     }
+}
+
+fn fused(parts: &[Linear; 3]) -> Result<Linear> {
+    let weights: Vec<_> = parts.iter().map(Linear::weight).collect();
+    let biases: Vec<_> = parts.iter().filter_map(Linear::bias).collect();
+    let bias = Some(Tensor::cat(&biases, 0)?);
+    Ok(Linear::new(Tensor::cat(&weights, 0)?, bias))
 }
 
 /// Multi-head self-attention.
@@ -84,6 +109,19 @@ impl Attention {
             output: linear(width, width, vb.pp("out_proj"))?,
             heads,
         })
+    }
+
+    /// To queries, keys and values one after the other, [3D, D] and [3D].
+    pub(super) fn input(&self) -> Result<Linear> {
+        self.input.fused()
+    }
+
+    pub(super) fn output(&self) -> &Linear {
+        &self.output
+    }
+
+    pub(super) fn heads(&self) -> usize {
+        self.heads
     }
 
     /// [B, L, D] -> [B, L, D]. `mask` [L, L] is added to the scores.
@@ -161,6 +199,24 @@ impl Block {
         let x = (x + self.attention.forward(&self.norm1.forward(x)?, mask)?)?;
         let hidden = ops::linear_activation(&self.norm2.forward(&x)?, &self.fc1, self.activation)?;
         &x + ops::linear(&hidden, &self.fc2)?
+    }
+
+    pub(super) fn attention(&self) -> &Attention {
+        &self.attention
+    }
+
+    /// Its first and second layer.
+    pub(super) fn mlp(&self) -> (&Linear, &Linear) {
+        (&self.fc1, &self.fc2)
+    }
+
+    /// That before the attention, that before the MLP.
+    pub(super) fn norms(&self) -> [&LayerNorm; 2] {
+        [&self.norm1, &self.norm2]
+    }
+
+    pub(super) fn activation(&self) -> Activation {
+        self.activation
     }
 
     /// Reads `count` blocks under `layers.0`, `layers.1`, ...

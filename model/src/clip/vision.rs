@@ -2,14 +2,17 @@
 //!
 //! Mirrors `transformers`' `CLIPVisionModel` under its key names; DINOv2's ViT in the same layout has no `pre_layrnorm`.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::Range};
 
 use candle_core::{DType, Module, Result, Tensor};
 use candle_nn::VarBuilder;
 use parking_lot::Mutex;
 
-use super::attention::{Block, BlockConfig, LayerNorm};
-use crate::{config::Config, ops, resample::Separable};
+use super::{
+    attention::{Block, BlockConfig, LayerNorm},
+    packed::PackedBlocks,
+};
+use crate::{config::Config, ops, precision::Packing, resample::Separable};
 
 /// Position tables kept ready, by grid. A stream uses one; a caller that feeds a picture of every size must not fill the memory.
 const KEPT_GRIDS: usize = 8;
@@ -27,6 +30,8 @@ pub struct VisionTower {
     resized: Mutex<HashMap<(usize, usize), Tensor>>,
     pre_norm: Option<LayerNorm>,
     blocks: Vec<Block>,
+    /// The blocks, where they are packed; `blocks` is empty then.
+    packed: Option<PackedBlocks>,
     patch: usize,
 }
 
@@ -56,13 +61,33 @@ impl VisionTower {
             resized: Mutex::default(),
             pre_norm: pre_norm.transpose()?,
             blocks: Block::stack(block, vision.layers, vb.pp("encoder"))?,
+            packed: None,
             patch,
         })
     }
 
-    /// The tower's blocks, first to last.
-    pub fn blocks(&self) -> &[Block] {
-        &self.blocks
+    /// Lays the blocks out for this machine's CPU, on which they must be; no gradient passes them any more.
+    pub(crate) fn pack(&mut self, packing: Packing) -> Result<()> {
+        self.packed = Some(PackedBlocks::new(&self.blocks, packing)?);
+        self.blocks.clear();
+        Ok(())
+    }
+
+    /// How many blocks it has.
+    pub fn depth(&self) -> usize {
+        self.packed
+            .as_ref()
+            .map_or(self.blocks.len(), PackedBlocks::len)
+    }
+
+    /// Tokens [B, 1 + L, D] through the blocks of `range`, first to last.
+    pub fn run(&self, tokens: &Tensor, range: Range<usize>) -> Result<Tensor> {
+        match &self.packed {
+            Some(packed) => packed.forward(tokens, range),
+            None => self.blocks[range]
+                .iter()
+                .try_fold(tokens.clone(), |x, block| block.forward(&x, None)),
+        }
     }
 
     /// Rows and columns of patches in a picture of [B, 3, height, width].

@@ -25,13 +25,13 @@ pub(super) fn erf_and_bell(x: f32) -> (f32, f32) {
 
 /// `x * Phi(x)`
 #[inline(always)]
-fn gelu(x: f32) -> f32 {
+pub(super) fn gelu(x: f32) -> f32 {
     0.5 * x * (1.0 + erf_and_bell(x).0)
 }
 
 /// `x * sigmoid(1.702 x)`
 #[inline(always)]
-fn quick_gelu(x: f32) -> f32 {
+pub(super) fn quick_gelu(x: f32) -> f32 {
     x / (1.0 + exp(-1.702 * x))
 }
 
@@ -51,14 +51,18 @@ impl InplaceOp2 for BiasActivation {
             Some((start, end)) => &bias.as_slice::<f32>()?[start..end],
             None => candle_core::bail!("a bias wants to be contiguous, found {bias_layout:?}"),
         };
-        let values = contiguous_mut(storage, layout)?;
-        match self.0 {
-            Activation::Gelu => for_each_row(values, bias.len(), |row| apply(row, bias, gelu)),
-            Activation::QuickGelu => {
-                for_each_row(values, bias.len(), |row| apply(row, bias, quick_gelu));
-            }
-        }
+        with_bias(contiguous_mut(storage, layout)?, bias, self.0);
         Ok(())
+    }
+}
+
+/// `x = activation(x + bias)` for rows of the bias' length.
+pub(super) fn with_bias(values: &mut [f32], bias: &[f32], activation: Activation) {
+    match activation {
+        Activation::Gelu => for_each_row(values, bias.len(), |row| apply(row, bias, gelu)),
+        Activation::QuickGelu => {
+            for_each_row(values, bias.len(), |row| apply(row, bias, quick_gelu));
+        }
     }
 }
 

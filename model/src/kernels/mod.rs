@@ -4,8 +4,12 @@
 //! Each is for f32 on the CPU outside of candle's graph, and has a plain twin of candle's own operations that it is tested against.
 //! [`crate::ops`] chooses between them.
 
+pub(crate) mod attention;
 pub mod backward;
+pub(crate) mod dense;
 pub mod gelu;
+pub(crate) mod int8;
+pub(crate) mod norm;
 pub mod softmax;
 
 mod exp;
@@ -15,6 +19,24 @@ use rayon::prelude::*;
 
 /// Numbers that one task should have at least: below, handing it over costs more than computing it.
 const TASK: usize = 1 << 14;
+
+/// Partial results kept apart, so that a reduction is vector instructions too.
+const LANES: usize = 16;
+
+/// What `join` makes of `f` of every number, from `start` on, in any order.
+#[inline(always)]
+fn reduce(row: &[f32], start: f32, f: impl Fn(f32) -> f32, join: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut lanes = [start; LANES];
+    let chunks = row.chunks_exact(LANES);
+    let rest = chunks.remainder().iter().map(|x| f(*x));
+    let rest = rest.fold(start, &join);
+    for chunk in chunks {
+        for (lane, x) in lanes.iter_mut().zip(chunk) {
+            *lane = join(*lane, f(*x));
+        }
+    }
+    lanes.into_iter().fold(rest, join)
+}
 
 /// Whether the kernels apply to `x`: f32 on the CPU, contiguous, and no gradient wanted.
 pub(crate) fn apply_to(x: &Tensor) -> bool {

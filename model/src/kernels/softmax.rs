@@ -2,10 +2,7 @@
 
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result};
 
-use super::{contiguous_mut, exp::exp, for_each_row};
-
-/// Partial results kept apart, so that a reduction is vector instructions too.
-const LANES: usize = 16;
+use super::{contiguous_mut, exp::exp, for_each_row, reduce};
 
 /// Each row of the last dimension becomes its softmax. Minus infinity becomes less than 1e-37; a row needs one number above it.
 #[derive(Debug, Clone, Copy)]
@@ -23,27 +20,19 @@ impl InplaceOp1 for Softmax {
     }
 }
 
-#[inline(always)]
-fn softmax(row: &mut [f32]) {
-    let largest = reduce(row, f32::NEG_INFINITY, f32::max);
-    for x in row.iter_mut() {
-        *x = exp(*x - largest);
-    }
-    let factor = 1.0 / reduce(row, 0.0, |a, b| a + b);
-    for x in row.iter_mut() {
-        *x *= factor;
-    }
+/// Softmax of each row of `width` numbers, on this thread.
+pub(super) fn rows(values: &mut [f32], width: usize) {
+    pulp::Arch::new().dispatch(|| values.chunks_exact_mut(width).for_each(softmax));
 }
 
 #[inline(always)]
-fn reduce(row: &[f32], start: f32, f: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut lanes = [start; LANES];
-    let chunks = row.chunks_exact(LANES);
-    let rest = chunks.remainder();
-    for chunk in chunks {
-        for (lane, x) in lanes.iter_mut().zip(chunk) {
-            *lane = f(*lane, *x);
-        }
+fn softmax(row: &mut [f32]) {
+    let largest = reduce(row, f32::NEG_INFINITY, |x| x, f32::max);
+    for x in row.iter_mut() {
+        *x = exp(*x - largest);
     }
-    lanes.iter().chain(rest).fold(start, |a, b| f(a, *b))
+    let factor = 1.0 / reduce(row, 0.0, |x| x, |a, b| a + b);
+    for x in row.iter_mut() {
+        *x *= factor;
+    }
 }

@@ -12,6 +12,7 @@ use crate::{
     config::{Blur, Config, Form, Fusion},
     map::MapValues,
     ops,
+    precision::Packing,
     resample::Separable,
 };
 
@@ -86,6 +87,17 @@ impl AcdClip {
         Ok(self)
     }
 
+    /// The same network with its vision blocks laid out for this machine's CPU, for inference alone.
+    pub fn pack(mut self, packing: Packing) -> Result<Self> {
+        self.vision.pack(packing)?;
+        Ok(self)
+    }
+
+    /// Its vision tower.
+    pub fn vision(&self) -> &VisionTower {
+        &self.vision
+    }
+
     /// Normalised pixels [B, 3, height, width], sides multiples of the patch size -> tokens of every group.
     pub fn forward(&self, pixels: &Tensor) -> Result<Tokens> {
         let grid = self.vision.grid(pixels)?;
@@ -107,14 +119,12 @@ impl AcdClip {
     /// Adapted patch tokens after each group, [B, L, D].
     fn taps(&self, pixels: &Tensor) -> Result<Vec<Tensor>> {
         let grid = self.vision.grid(pixels)?;
-        let step = self.vision.blocks().len() / self.groups.len();
+        let step = self.vision.depth() / self.groups.len();
         let mut x = self.vision.embed(pixels)?; // [B, 1 + L, D]
         let patches = x.dim(1)? - 1;
         let mut taps = Vec::with_capacity(self.groups.len());
-        for (group, blocks) in self.groups.iter().zip(self.vision.blocks().chunks(step)) {
-            for block in blocks {
-                x = block.forward(&x, None)?;
-            }
+        for (i, group) in self.groups.iter().enumerate() {
+            x = self.vision.run(&x, i * step..(i + 1) * step)?;
             let seen = x.narrow(1, 1, patches)?.contiguous()?;
             let seen = seen.to_dtype(group.adapter.dtype())?;
             let adapted = group.adapter.forward(&seen, grid)?;

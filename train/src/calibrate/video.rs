@@ -133,7 +133,9 @@ fn pipeline(path: &Path, args: &Args, class: &str) -> Result<gst::Pipeline, gst:
     }
     if let Some(element) = pipeline.by_name("acdclip") {
         element.set_property("model", args.model.path().unwrap_or(Path::new("")));
-        element.set_property("device", args.model.device().to_string());
+        let runtime = args.model.runtime();
+        element.set_property("device", runtime.device.to_string());
+        element.set_property("precision", runtime.precision.to_string());
         element.set_property("class-name", class);
         element.set_property("interval", args.interval);
         element.set_property_from_str("resize", args.resize().name());
