@@ -3,7 +3,7 @@
 TOOLS := .ci/tools.sh
 CARGO := $(TOOLS) cargo
 
-.PHONY: help demo test test-all test-analytics test-memory bench bench-live bench-train compact compact-check
+.PHONY: help demo test test-all test-analytics test-memory bench bench-live bench-alarms bench-train compact compact-check
 
 # Where weights, data and golden files that are not part of the project lie.
 SHARED ?= ../shared
@@ -18,6 +18,7 @@ help:
 	@echo 'make test-memory  under valgrind, what reaches code that the compiler does not check; some six minutes'
 	@echo 'make bench   time of the compact model on this machine, a line a stage'
 	@echo 'make bench-live  latency added to live frames, and age of results, by frame rate'
+	@echo 'make bench-alarms  events a minute on clips of rail and colon, calibrated on footage without findings'
 	@echo 'make bench-train      time and memory of a training step; beside the PyTorch code in OFFICIAL=DIR where PYTHON=python has what it needs'
 	@echo 'make compact          train the built-in model and its zero-shot variant anew (about half an hour on two cores)'
 	@echo 'make compact-check    compare the compact network with the numbers that PyTorch computed for its first weights'
@@ -48,6 +49,10 @@ bench:
 
 bench-live:
 	$(CARGO) bench --locked -p acdclip-tests --bench live
+
+bench-alarms:
+	$(CARGO) build --locked --release --workspace
+	ACDCLIP=$(abspath target/release/acdclip) $(CARGO) bench --locked --workspace --bench alarms
 
 bench-train:
 	OFFICIAL=$(abspath $(OFFICIAL)) PYTHON=$(PYTHON) $(CARGO) bench --locked -p acdclip-train --no-default-features --bench step
