@@ -31,8 +31,8 @@ fn of_cuda(device: &candle_core::CudaDevice) -> Option<Memory> {
     })
 }
 
-/// As proc(5) has it.
-fn of_process() -> Option<Memory> {
+/// What this process holds resident, and the machine has, as proc(5) tells; none where there is no such thing.
+pub fn of_process() -> Option<Memory> {
     let line = |file: &str, key: &str| kilobytes(&std::fs::read_to_string(file).ok()?, key);
     Some(Memory {
         used: line("/proc/self/status", "VmRSS:")? << 10,

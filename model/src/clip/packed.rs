@@ -1,5 +1,5 @@
 //! A tower's blocks laid out for this machine's CPU: weights packed once, norm, activation and rounding one pass with what comes after them,
-//! attention without its matrix of scores, and no memory taken while frames come.
+//! and attention without its matrix of scores.
 //!
 //! Computes what [`Block`] computes, which is its plain twin.
 
@@ -27,8 +27,8 @@ pub(crate) enum PackedBlocks {
 }
 
 impl PackedBlocks {
-    /// Packs `blocks`, which must be on the CPU.
-    pub(crate) fn new(blocks: &[Block], packing: Packing) -> Result<Self> {
+    /// Packs `blocks`, which must be on the CPU. Each is let go of as it is packed, so that its weights are there twice, and not those of all.
+    pub(crate) fn new(blocks: Vec<Block>, packing: Packing) -> Result<Self> {
         Ok(match packing {
             Packing::F32 => Self::Float(Stack::new(blocks)?),
             Packing::Int8 => Self::Int8(Stack::new(blocks)?),
@@ -86,10 +86,11 @@ impl<L: Dense> Default for Workspace<L> {
 }
 
 impl<L: Dense> Stack<L> {
-    fn new(blocks: &[Block]) -> Result<Self> {
+    fn new(blocks: Vec<Block>) -> Result<Self> {
+        let packed = |block: Block| PackedBlock::new(&block);
         Ok(Self {
             heads: blocks.first().map_or(1, |block| block.attention().heads()),
-            blocks: blocks.iter().map(PackedBlock::new).collect::<Result<_>>()?,
+            blocks: blocks.into_iter().map(packed).collect::<Result<_>>()?,
             workspaces: Mutex::default(),
         })
     }
@@ -282,7 +283,7 @@ mod tests {
             .iter()
             .try_fold(x.clone(), |x, block| block.forward(&x, None));
         let plain = plain.unwrap();
-        let packed = PackedBlocks::new(blocks, packing).unwrap();
+        let packed = PackedBlocks::new(blocks.to_vec(), packing).unwrap();
         let packed = packed.forward(x, 0..blocks.len()).unwrap();
         let largest = |t: &Tensor| {
             t.abs()
@@ -320,7 +321,7 @@ mod tests {
             values[20] = bad;
             let x = Tensor::from_vec(values, (1, 3, 16), &Device::Cpu).unwrap();
             for packing in [Packing::F32, Packing::Int8] {
-                let packed = PackedBlocks::new(&blocks, packing).unwrap();
+                let packed = PackedBlocks::new(blocks.clone(), packing).unwrap();
                 let y = packed.forward(&x, 0..2).unwrap();
                 let y = y.flatten_all().unwrap().to_vec1::<f32>().unwrap();
                 assert!(y.iter().any(|y| !y.is_finite()), "{packing:?} hides {bad}");
@@ -329,9 +330,22 @@ mod tests {
     }
 
     #[test]
+    fn a_weight_that_is_no_number_is_not_rounded_away() {
+        for bad in [f32::NAN, f32::INFINITY] {
+            let mut weight = vec![0.5; 8 * 8];
+            weight[13] = bad;
+            let layer = Int8::new(&weight, vec![0.0; 8]).unwrap();
+            let (mut rows, mut out) = (Default::default(), Vec::new());
+            Int8::fill(&mut rows, 1, 8, |_, row| row.fill(1.0));
+            layer.forward(&mut rows, &mut out).unwrap();
+            assert!(!out[1].is_finite() && out[0].is_finite(), "{bad}: {out:?}");
+        }
+    }
+
+    #[test]
     fn a_part_of_the_blocks_is_that_part() {
         let blocks = blocks(16, 2, Activation::Gelu, 2);
-        let packed = PackedBlocks::new(&blocks, Packing::F32).unwrap();
+        let packed = PackedBlocks::new(blocks, Packing::F32).unwrap();
         let x = noise(&[1, 5, 16], 1.0, 3);
         let step = |x: &Tensor, i: usize| packed.forward(x, i..i + 1).unwrap();
         let apart = step(&step(&x, 0), 1).flatten_all().unwrap();

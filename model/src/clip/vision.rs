@@ -68,8 +68,8 @@ impl VisionTower {
 
     /// Lays the blocks out for this machine's CPU, on which they must be; no gradient passes them any more.
     pub(crate) fn pack(&mut self, packing: Packing) -> Result<()> {
-        self.packed = Some(PackedBlocks::new(&self.blocks, packing)?);
-        self.blocks.clear();
+        let blocks = std::mem::take(&mut self.blocks);
+        self.packed = Some(PackedBlocks::new(blocks, packing)?);
         Ok(())
     }
 

@@ -134,7 +134,10 @@ impl Dense for Int8 {
 
     fn new(weight: &[f32], bias: Vec<f32>) -> Result<Self> {
         let (outputs, inputs) = (bias.len(), weight.len() / bias.len().max(1));
-        let scale = |row: &[f32]| row.iter().fold(0f32, |a, x| a.max(x.abs())) / WEIGHT_LIMIT;
+        // As in a row of tokens, a damaged number must not be rounded away.
+        let poison = |row: &[f32]| reduce(row, 0.0, |x| x * 0.0, |a, b| a + b);
+        let largest = |row: &[f32]| reduce(row, 0.0, f32::abs, f32::max);
+        let scale = |row: &[f32]| largest(row) / WEIGHT_LIMIT + poison(row);
         let scales: Vec<f32> = weight.chunks_exact(inputs).map(scale).collect();
         let rows = weight.chunks_exact(inputs).zip(&scales);
         let codes: Vec<i8> = rows
