@@ -181,6 +181,7 @@ pub(crate) struct Settings {
     pub(crate) model: String,
     /// Compute device as users write it.
     pub(crate) device: String,
+    /// Arithmetic as users write it.
     pub(crate) precision: String,
     /// Class; empty for the model's first.
     pub(crate) class_name: String,

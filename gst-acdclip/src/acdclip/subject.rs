@@ -42,15 +42,12 @@ impl Wish {
 
     /// Whether both are about the same model, read at the same time.
     pub(super) fn has_model_of(&self, other: &Self) -> bool {
-        let key = |wish: &Self| {
-            (
-                wish.model.clone(),
-                wish.device.clone(),
-                wish.precision.clone(),
-                wish.reloads,
-            )
-        };
-        key(self) == key(other)
+        self.model_key() == other.model_key()
+    }
+
+    /// What says which model it is.
+    fn model_key(&self) -> (&str, &str, &str, u64) {
+        (&self.model, &self.device, &self.precision, self.reloads)
     }
 
     fn class(&self, detector: &Detector) -> String {
