@@ -16,7 +16,7 @@ use std::{
 };
 
 use acdclip_model::record::Record;
-use common::{init, root, run_to_end, shared};
+use common::{init, pipeline, root, run_to_end, shared};
 use gst::prelude::*;
 use image::{DynamicImage, RgbImage, imageops};
 use serde::Deserialize;
@@ -220,10 +220,7 @@ fn pan_over(pictures: &[&Path], clip: &Path) {
          videoconvert ! avenc_ffv1 ! matroskamux ! filesink location={:?}",
         clip.display().to_string()
     );
-    let pipeline = gst::parse::launch(&line)
-        .unwrap()
-        .downcast::<gst::Pipeline>()
-        .unwrap();
+    let pipeline = pipeline(&line);
     let source = pipeline
         .by_name("source")
         .unwrap()
@@ -285,12 +282,7 @@ fn watch(clip: &Path, settings: &str) -> Vec<Record> {
         clip.display().to_string(),
         lines.display().to_string()
     );
-    run_to_end(
-        &gst::parse::launch(&line)
-            .unwrap()
-            .downcast::<gst::Pipeline>()
-            .unwrap(),
-    );
+    run_to_end(&pipeline(&line));
     let text = std::fs::read_to_string(lines).unwrap();
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap())

@@ -10,7 +10,7 @@ use std::{
 };
 
 use acdclip_model::record::Record;
-use common::{init, run_to_end, sample, shared};
+use common::{init, pipeline, run_to_end, sample, shared};
 use gst::prelude::*;
 
 /// What is known of a buffer's time: pts and duration.
@@ -49,10 +49,7 @@ fn watch(clip: &Path, properties: &str) -> Seen {
         clip.display().to_string(),
         jsonl.display().to_string()
     );
-    let pipeline = gst::parse::launch(&line)
-        .unwrap()
-        .downcast::<gst::Pipeline>()
-        .unwrap();
+    let pipeline = pipeline(&line);
     let element = pipeline.by_name("acdclip").unwrap();
     let before = times_at(&element.static_pad("sink").unwrap());
     let after = times_at(&element.static_pad("src").unwrap());

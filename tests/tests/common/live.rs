@@ -9,6 +9,8 @@ use std::{
 
 use gst::prelude::*;
 
+use super::pipeline;
+
 /// A buffer where it was seen.
 struct Sight {
     pts: gst::ClockTime,
@@ -65,10 +67,7 @@ pub(crate) fn run(source: &str, properties: &str, time: Duration) -> Live {
     let line = format!(
         "{source} ! acdclip name=acdclip {properties} ! fakesink name=sink sync=true qos=true"
     );
-    let pipeline = gst::parse::launch(&line)
-        .unwrap()
-        .downcast::<gst::Pipeline>()
-        .unwrap();
+    let pipeline = pipeline(&line);
     let element = pipeline.by_name("acdclip").unwrap();
     let came = watch(&element.static_pad("sink").unwrap());
     let left = watch(&element.static_pad("src").unwrap());
@@ -135,8 +134,5 @@ fn cpu_time() -> Duration {
 
 /// Resident memory of this process, bytes.
 pub(crate) fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-    let kb = line.unwrap().split_whitespace().nth(1).unwrap();
-    kb.parse::<u64>().unwrap() * 1024
+    acdclip_model::memory::of_process().unwrap().used
 }

@@ -105,6 +105,12 @@ pub(crate) fn printed(output: &Output) -> String {
     )
 }
 
+/// The pipeline of a launch line.
+pub(crate) fn pipeline(line: &str) -> gst::Pipeline {
+    let element = gst::parse::launch(line).unwrap_or_else(|e| panic!("{line}: {e}"));
+    element.downcast().expect("one element is no pipeline")
+}
+
 /// Runs a pipeline to its end; an error message on its bus fails the test.
 pub(crate) fn run_to_end(pipeline: &gst::Pipeline) {
     pipeline.set_state(gst::State::Playing).unwrap();
@@ -132,10 +138,7 @@ impl Frames {
             "filesrc location={:?} ! decodebin ! videoconvert ! video/x-raw,format=RGB ! appsink name=sink sync=false max-buffers=4",
             path.display().to_string()
         );
-        let pipeline = gst::parse::launch(&line)
-            .unwrap()
-            .downcast::<gst::Pipeline>()
-            .unwrap();
+        let pipeline = pipeline(&line);
         let sink = pipeline
             .by_name("sink")
             .unwrap()

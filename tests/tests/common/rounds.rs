@@ -4,7 +4,7 @@
 
 use gst::prelude::*;
 
-use super::live::resident;
+use super::{live::resident, pipeline};
 
 /// What a round ends with, or the test fails.
 const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(60);
@@ -12,13 +12,6 @@ const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(60);
 /// Makes a critical message fatal, as `G_DEBUG=fatal-criticals` does.
 pub(crate) fn fatal_criticals() {
     gst::glib::log_set_always_fatal(gst::glib::LogLevels::LEVEL_CRITICAL);
-}
-
-fn pipeline(line: &str) -> gst::Pipeline {
-    gst::parse::launch(line)
-        .unwrap()
-        .downcast::<gst::Pipeline>()
-        .unwrap()
 }
 
 fn settle(pipeline: &gst::Pipeline) {
