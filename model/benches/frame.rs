@@ -1,7 +1,7 @@
-//! Where a frame's time goes: the compact model at three input sizes, in both arithmetics, whole and stage by stage.
+//! Where a frame's time goes: the compact model at three input sizes, in each arithmetic, whole and stage by stage.
 //!
-//! The stages of one size add up to its `frame`: `preprocess`, `tower` (vision blocks alone), what adapters and heads add to it
-//! (`network` minus `tower`), and `map` (gateway, class, map, regions).
+//! The stages of one size add up to its `frame`: `preprocess`, `network` (tower, adapters and heads), and `map` (gateway, class, map,
+//! regions).
 #![allow(clippy::unwrap_used)]
 
 use acdclip_model::{
@@ -28,18 +28,16 @@ struct Case {
 
 impl std::fmt::Display for Case {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let name = match self.packing {
-            None => "plain",
-            Some(Packing::F32) => "f32",
-            Some(Packing::Int8) => "int8",
-        };
-        write!(f, "{} {name}", self.side)
+        match self.packing {
+            None => write!(f, "{} plain", self.side),
+            Some(packing) => write!(f, "{} {packing}", self.side),
+        }
     }
 }
 
 fn cases() -> impl Iterator<Item = Case> {
-    let packings = [None, Some(Packing::F32), Some(Packing::Int8)];
-    let case = move |side| packings.map(|packing| Case { side, packing });
+    let packings = || std::iter::once(None).chain(Packing::available().map(Some));
+    let case = move |side| packings().map(move |packing| Case { side, packing });
     SIDES.into_iter().flat_map(case)
 }
 
@@ -97,12 +95,6 @@ impl Compact {
             .run(frame, View::default(), scratch, &mut out)
             .unwrap();
         Tensor::from_vec(out, (1, 3, self.side(), self.side()), &Device::Cpu).unwrap()
-    }
-
-    fn tower(&self, pixels: &Tensor) -> Tensor {
-        let vision = self.net.vision();
-        let tokens = vision.embed(pixels).unwrap();
-        vision.run(&tokens, 0..vision.depth()).unwrap()
     }
 
     fn map(&self, tokens: &Tokens) -> usize {
@@ -168,13 +160,6 @@ fn preprocess(bencher: Bencher<'_, '_>, case: Case) {
     let model = Compact::load(case);
     let mut scratch = Scratch::default();
     with_frame(|frame| bencher.bench_local(|| model.preprocess(frame, &mut scratch)));
-}
-
-#[divan::bench(args = cases(), sample_count = 20, sample_size = 1, max_time = 20)]
-fn tower(bencher: Bencher<'_, '_>, case: Case) {
-    let model = Compact::load(case);
-    let pixels = with_frame(|frame| model.preprocess(frame, &mut Scratch::default()));
-    bencher.bench_local(|| model.tower(black_box(&pixels)));
 }
 
 #[divan::bench(args = cases(), sample_count = 20, sample_size = 1, max_time = 20)]

@@ -245,6 +245,7 @@ impl Detector {
     pub fn precision(&self) -> Precision {
         match self.packing {
             Some(Packing::Int8) => Precision::Int8,
+            Some(Packing::Bf16) => Precision::Bf16,
             Some(Packing::F32) | None => Precision::F32,
         }
     }

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Smallest norm divided by, as in PyTorch's `normalize`.
-const MIN_NORM: f64 = 1e-12;
+pub(crate) const MIN_NORM: f64 = 1e-12;
 
 /// Whether `x` is in half precision on the CPU.
 fn is_half_on_cpu(x: &Tensor) -> bool {

@@ -1,4 +1,4 @@
-//! In which arithmetic a network runs: `auto`, `f32` or `int8`, as users write it.
+//! In which arithmetic a network runs: `auto`, `f32`, `bf16` or `int8`, as users write it.
 
 use std::{fmt, str::FromStr};
 
@@ -7,6 +7,7 @@ use candle_core::Device;
 use crate::{
     device::DeviceSpec,
     error::{Error, Result},
+    kernels,
 };
 
 /// In which arithmetic the tower runs.
@@ -17,6 +18,8 @@ pub enum Precision {
     Auto,
     /// 32-bit floats.
     F32,
+    /// bf16 summed up in f32, on a CPU that multiplies it (AMX, AVX512-BF16).
+    Bf16,
     /// 8-bit integers, on the CPU.
     Int8,
 }
@@ -26,18 +29,47 @@ pub enum Precision {
 pub enum Packing {
     /// 32-bit floats.
     F32,
+    /// bf16 summed up in f32.
+    Bf16,
     /// 8-bit integers.
     Int8,
+}
+
+impl Packing {
+    /// Those that this machine has instructions for, the most exact first.
+    pub fn available() -> impl Iterator<Item = Self> {
+        let all = [Self::F32, Self::Bf16, Self::Int8];
+        all.into_iter().filter(|packing| packing.is_available())
+    }
+
+    /// Whether this machine has instructions for it.
+    pub fn is_available(self) -> bool {
+        self != Self::Bf16 || kernels::multiplies_bf16()
+    }
+}
+
+impl fmt::Display for Packing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
+        })
+    }
 }
 
 impl Precision {
     /// How a tower is packed for `device`; none where it is not, on a GPU.
     pub(crate) fn packing(self, device: &Device) -> Result<Option<Packing>> {
         match (self, device.is_cpu()) {
-            (Self::Int8, false) => Err(Error::Precision(
-                "int8 is for the CPU; wanted device=cpu, or precision=auto or f32".into(),
-            )),
+            (Self::Int8 | Self::Bf16, false) => Err(Error::Precision(format!(
+                "{self} is for the CPU; wanted device=cpu, or precision=auto or f32"
+            ))),
             (_, false) => Ok(None),
+            (Self::Bf16, true) if !Packing::Bf16.is_available() => Err(Error::Precision(
+                "this CPU does not multiply bf16 (no AMX-BF16, no AVX512-BF16); wanted precision=auto, f32 or int8".into(),
+            )),
+            (Self::Bf16, true) => Ok(Some(Packing::Bf16)),
             (Self::Int8, true) => Ok(Some(Packing::Int8)),
             (Self::Auto | Self::F32, true) => Ok(Some(Packing::F32)),
         }
@@ -51,9 +83,10 @@ impl FromStr for Precision {
         match name {
             "auto" => Ok(Self::Auto),
             "f32" => Ok(Self::F32),
+            "bf16" => Ok(Self::Bf16),
             "int8" => Ok(Self::Int8),
             _ => Err(Error::Precision(format!(
-                "wanted auto, f32 or int8, found {name:?}"
+                "wanted auto, f32, bf16 or int8, found {name:?}"
             ))),
         }
     }
@@ -64,6 +97,7 @@ impl fmt::Display for Precision {
         f.write_str(match self {
             Self::Auto => "auto",
             Self::F32 => "f32",
+            Self::Bf16 => "bf16",
             Self::Int8 => "int8",
         })
     }

@@ -55,7 +55,7 @@ fn a_device_that_does_not_exist_lists_those_that_do() {
 fn an_arithmetic_that_does_not_exist_lists_those_that_do() {
     let (error, text) = complaint(&[("precision", "int4")]);
     assert!(error.matches(gst::LibraryError::Settings));
-    assert!(text.contains("auto, f32 or int8"), "{text}");
+    assert!(text.contains("auto, f32, bf16 or int8"), "{text}");
 }
 
 #[test]

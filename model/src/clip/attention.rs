@@ -26,16 +26,16 @@ impl LayerNorm {
     }
 
     /// [width]
-    pub(super) fn weight(&self) -> &Tensor {
+    pub(crate) fn weight(&self) -> &Tensor {
         &self.weight
     }
 
     /// [width]
-    pub(super) fn bias(&self) -> &Tensor {
+    pub(crate) fn bias(&self) -> &Tensor {
         &self.bias
     }
 
-    pub(super) fn eps(&self) -> f64 {
+    pub(crate) fn eps(&self) -> f64 {
         self.eps
     }
 }

@@ -2,7 +2,7 @@
 
 pub mod attention;
 mod clean;
-mod packed;
+pub(crate) mod packed;
 pub mod text;
 pub mod tokenizer;
 pub mod vision;

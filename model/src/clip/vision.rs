@@ -8,11 +8,8 @@ use candle_core::{DType, Module, Result, Tensor};
 use candle_nn::VarBuilder;
 use parking_lot::Mutex;
 
-use super::{
-    attention::{Block, BlockConfig, LayerNorm},
-    packed::PackedBlocks,
-};
-use crate::{config::Config, ops, precision::Packing, resample::Separable};
+use super::attention::{Block, BlockConfig, LayerNorm};
+use crate::{config::Config, ops, resample::Separable};
 
 /// Position tables kept ready, by grid. A stream uses one; a caller that feeds a picture of every size must not fill the memory.
 const KEPT_GRIDS: usize = 8;
@@ -30,8 +27,6 @@ pub struct VisionTower {
     resized: Mutex<HashMap<(usize, usize), Tensor>>,
     pre_norm: Option<LayerNorm>,
     blocks: Vec<Block>,
-    /// The blocks, where they are packed; `blocks` is empty then.
-    packed: Option<PackedBlocks>,
     patch: usize,
 }
 
@@ -61,33 +56,34 @@ impl VisionTower {
             resized: Mutex::default(),
             pre_norm: pre_norm.transpose()?,
             blocks: Block::stack(block, vision.layers, vb.pp("encoder"))?,
-            packed: None,
             patch,
         })
     }
 
-    /// Lays the blocks out for this machine's CPU, on which they must be; no gradient passes them any more.
-    pub(crate) fn pack(&mut self, packing: Packing) -> Result<()> {
-        let blocks = std::mem::take(&mut self.blocks);
-        self.packed = Some(PackedBlocks::new(blocks, packing)?);
-        Ok(())
-    }
-
     /// How many blocks it has.
     pub fn depth(&self) -> usize {
-        self.packed
-            .as_ref()
-            .map_or(self.blocks.len(), PackedBlocks::len)
+        self.blocks.len()
+    }
+
+    /// Takes its blocks, which are then somebody else's to run.
+    pub(super) fn take_blocks(&mut self) -> Vec<Block> {
+        std::mem::take(&mut self.blocks)
+    }
+
+    /// [D, 3 * P * P]
+    pub(super) fn patch_embedding(&self) -> &Tensor {
+        &self.patch_embedding
+    }
+
+    pub(super) fn pre_norm(&self) -> Option<&LayerNorm> {
+        self.pre_norm.as_ref()
     }
 
     /// Tokens [B, 1 + L, D] through the blocks of `range`, first to last.
     pub fn run(&self, tokens: &Tensor, range: Range<usize>) -> Result<Tensor> {
-        match &self.packed {
-            Some(packed) => packed.forward(tokens, range),
-            None => self.blocks[range]
-                .iter()
-                .try_fold(tokens.clone(), |x, block| block.forward(&x, None)),
-        }
+        self.blocks[range]
+            .iter()
+            .try_fold(tokens.clone(), |x, block| block.forward(&x, None))
     }
 
     /// Rows and columns of patches in a picture of [B, 3, height, width].
@@ -126,6 +122,16 @@ impl VisionTower {
             .reshape(&[batch, 3, rows, p, columns, p])?
             .permute([0, 2, 4, 1, 3, 5])?
             .reshape((batch, rows * columns, 3 * p * p))
+    }
+
+    /// The position table for a grid of (rows, columns) with the class embedding added to its first row: what tokens start from, [1 + L, D].
+    pub(crate) fn start(&self, grid: (usize, usize)) -> Result<Tensor> {
+        let positions = self.positions_for(grid)?;
+        let class = (positions.narrow(0, 0, 1)? + self.class_embedding.unsqueeze(0)?)?;
+        Tensor::cat(
+            &[&class, &positions.narrow(0, 1, positions.dim(0)? - 1)?],
+            0,
+        )
     }
 
     /// The position table for a grid of (rows, columns), [1 + L, D], resized from the trained one where they differ.

@@ -5,7 +5,10 @@ use rayon::prelude::*;
 use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix};
 use rten_tensor::NdTensorView;
 
-use super::{dense::matrix, softmax};
+use super::{
+    dense::{Dense, matrix},
+    softmax,
+};
 
 /// Queries of a block: its scores stay in a core's own cache.
 const BLOCK: usize = 64;
@@ -24,14 +27,44 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    fn width(self) -> usize {
+    pub(super) fn width(self) -> usize {
         self.heads * self.head
     }
 }
 
-/// Of queries (already divided by the root of the head's width), keys and values, [batch, len, 3 * heads * head], the mixed values,
-/// [batch, heads, len, head].
-pub(crate) fn attention(qkv: &[f32], shape: Shape, out: &mut Vec<f32>) -> Result<()> {
+/// What attention works with, kept from block to block.
+#[derive(Default)]
+pub(crate) struct Mixing {
+    /// Queries (already divided by the root of the head's width), keys and values, [batch, len, 3 * heads * head].
+    pub(super) qkv: Vec<f32>,
+    /// [batch, heads, len, head]
+    mixed: Vec<f32>,
+}
+
+impl Mixing {
+    /// Mixes the values of `qkv` into rows for the output layer.
+    pub(super) fn mix<L: Dense>(&mut self, shape: Shape, next: &mut L::Rows) -> Result<()> {
+        let Self { qkv, mixed } = self;
+        attention(qkv, shape, mixed)?;
+        let Shape {
+            batch,
+            len,
+            heads,
+            head,
+        } = shape;
+        L::fill(next, batch * len, shape.width(), |i, row| {
+            let (sequence, token) = (i / len, i % len);
+            for (number, part) in row.chunks_exact_mut(head).enumerate() {
+                let at = ((sequence * heads + number) * len + token) * head;
+                part.copy_from_slice(&mixed[at..at + head]);
+            }
+        });
+        Ok(())
+    }
+}
+
+/// Of queries, keys and values, [batch, len, 3 * heads * head], the mixed values, [batch, heads, len, head].
+fn attention(qkv: &[f32], shape: Shape, out: &mut Vec<f32>) -> Result<()> {
     let Shape {
         len, heads, head, ..
     } = shape;

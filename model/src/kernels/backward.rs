@@ -58,9 +58,21 @@ impl InplaceOp2 for ActivationBackward {
         let gradient = contiguous_mut(gradient, gradient_layout)?;
         let x = contiguous(x, x_layout)?;
         match self.0 {
-            Activation::Gelu => for_each_pair(gradient, x, ANY_WIDTH, |g, x| times(g, x, gelu)),
+            Activation::Gelu => for_each_pair(
+                gradient,
+                x,
+                ANY_WIDTH,
+                #[inline(always)]
+                |g, x| times(g, x, gelu),
+            ),
             Activation::QuickGelu => {
-                for_each_pair(gradient, x, ANY_WIDTH, |g, x| times(g, x, quick_gelu));
+                for_each_pair(
+                    gradient,
+                    x,
+                    ANY_WIDTH,
+                    #[inline(always)]
+                    |g, x| times(g, x, quick_gelu),
+                );
             }
         }
         Ok(())
@@ -81,7 +93,13 @@ impl InplaceOp2 for NormBackward {
     ) -> Result<()> {
         let gradient = contiguous_mut(gradient, gradient_layout)?;
         let x = contiguous(x, x_layout)?;
-        for_each_pair(gradient, x, self.width, |g, x| norm(g, x, self.eps));
+        for_each_pair(
+            gradient,
+            x,
+            self.width,
+            #[inline(always)]
+            |g, x| norm(g, x, self.eps),
+        );
         Ok(())
     }
 }

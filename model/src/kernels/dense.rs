@@ -8,8 +8,13 @@ use rayon::prelude::*;
 use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix};
 use rten_tensor::NdTensorView;
 
-use super::{TASK, gelu};
-use crate::config::Activation;
+use super::{
+    TASK,
+    attention::{Mixing, Shape},
+    for_each_row,
+    gelu::gelu,
+    widest,
+};
 
 /// A matrix in somebody's slice: [rows, columns], and the steps from one row and one column to the next.
 pub(super) fn matrix<T>(
@@ -23,7 +28,10 @@ pub(super) fn matrix<T>(
 /// A linear layer, y = x W + b.
 pub(crate) trait Dense: Sized + Send + Sync {
     /// Rows on their way into a layer.
-    type Rows: Default + Send;
+    type Rows: Default + Send + Sync;
+
+    /// What attention works with, kept from block to block.
+    type Mixing: Default + Send;
 
     /// Of a weight [outputs, inputs] and a bias [outputs].
     fn new(weight: &[f32], bias: Vec<f32>) -> Result<Self>;
@@ -42,13 +50,23 @@ pub(crate) trait Dense: Sized + Send + Sync {
     /// Adds the layer of `rows` to `out`, [count, outputs].
     fn add(&self, rows: &mut Self::Rows, out: &mut [f32]) -> Result<()>;
 
-    /// The layer of `rows` and an activation after it, as rows for the next layer.
+    /// `f` of the layer of `rows`, as rows for the next layer.
     fn activate(
         &self,
         rows: &mut Self::Rows,
-        activation: Activation,
+        f: impl Fn(f32) -> f32 + Sync,
         next: &mut Self::Rows,
     ) -> Result<()>;
+
+    /// GELU as exact as what follows it wants it.
+    #[inline(always)]
+    fn gelu(x: f32) -> f32 {
+        gelu(x)
+    }
+
+    /// Of a layer that projects to queries (divided by the root of the head's width), keys and values: attention among `rows`, which become
+    /// those of the output layer.
+    fn attend(&self, rows: &mut Self::Rows, shape: Shape, mixing: &mut Self::Mixing) -> Result<()>;
 }
 
 /// In 32-bit floats.
@@ -83,6 +101,7 @@ impl Float {
 
 impl Dense for Float {
     type Rows = FloatRows;
+    type Mixing = Mixing;
 
     fn new(weight: &[f32], bias: Vec<f32>) -> Result<Self> {
         let executor = GemmExecutor::<f32>::new();
@@ -102,15 +121,17 @@ impl Dense for Float {
         rows.count = count;
         rows.values.resize(count * width, 0.0);
         let task = TASK.div_ceil(width);
-        let arch = pulp::Arch::new();
         let parts = rows.values.par_chunks_mut(task * width);
         parts.enumerate().for_each(|(part, values)| {
-            arch.dispatch(|| {
-                let rows = values.chunks_exact_mut(width);
-                for (i, row) in rows.enumerate() {
-                    f(part * task + i, row);
-                }
-            });
+            widest(
+                #[inline(always)]
+                || {
+                    let rows = values.chunks_exact_mut(width);
+                    for (i, row) in rows.enumerate() {
+                        f(part * task + i, row);
+                    }
+                },
+            );
         });
     }
 
@@ -126,13 +147,27 @@ impl Dense for Float {
     fn activate(
         &self,
         rows: &mut FloatRows,
-        activation: Activation,
+        f: impl Fn(f32) -> f32 + Sync,
         next: &mut FloatRows,
     ) -> Result<()> {
         next.count = rows.count;
         next.values.resize(rows.count * self.bias.len(), 0.0);
         self.product(rows, &mut next.values, 0.0, false)?;
-        gelu::with_bias(&mut next.values, &self.bias, activation);
+        for_each_row(
+            &mut next.values,
+            self.bias.len(),
+            #[inline(always)]
+            |row| {
+                for (x, bias) in row.iter_mut().zip(&self.bias) {
+                    *x = f(*x + bias);
+                }
+            },
+        );
         Ok(())
+    }
+
+    fn attend(&self, rows: &mut FloatRows, shape: Shape, mixing: &mut Mixing) -> Result<()> {
+        self.forward(rows, &mut mixing.qkv)?;
+        mixing.mix::<Self>(shape, rows)
     }
 }

@@ -10,10 +10,10 @@ use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix
 
 use super::{
     TASK,
+    attention::{Mixing, Shape},
     dense::{Dense, matrix},
-    gelu, reduce,
+    reduce, widest,
 };
-use crate::config::Activation;
 
 /// Largest weight.
 const WEIGHT_LIMIT: f32 = 127.0;
@@ -95,7 +95,6 @@ impl Int8 {
     fn write(&self, rows: &Int8Rows, out: &mut [f32], f: impl Fn(f32, f32) -> f32 + Sync) {
         let width = self.bias.len();
         let task = TASK.div_ceil(width);
-        let arch = pulp::Arch::new();
         let parts = out.par_chunks_mut(task * width);
         let sums = rows.sums.par_chunks(task * width);
         let scales = rows.scales.par_chunks(task);
@@ -103,34 +102,25 @@ impl Int8 {
             .zip(sums)
             .zip(scales)
             .for_each(|((out, sums), scales)| {
-                arch.dispatch(|| {
-                    let rows = out.chunks_exact_mut(width).zip(sums.chunks_exact(width));
-                    for ((out, sums), scale) in rows.zip(scales) {
-                        let columns = sums.iter().zip(&self.scales).zip(&self.bias);
-                        for (out, ((sum, weight), bias)) in out.iter_mut().zip(columns) {
-                            *out = f(*sum as f32 * (scale * weight) + bias, *out);
+                widest(
+                    #[inline(always)]
+                    || {
+                        let rows = out.chunks_exact_mut(width).zip(sums.chunks_exact(width));
+                        for ((out, sums), scale) in rows.zip(scales) {
+                            let columns = sums.iter().zip(&self.scales).zip(&self.bias);
+                            for (out, ((sum, weight), bias)) in out.iter_mut().zip(columns) {
+                                *out = f(*sum as f32 * (scale * weight) + bias, *out);
+                            }
                         }
-                    }
-                });
+                    },
+                );
             });
-    }
-
-    /// As [`activate`](Dense::activate), with the activation inlined.
-    fn activated(&self, rows: &Int8Rows, next: &mut Int8Rows, f: impl Fn(f32) -> f32 + Sync) {
-        let width = self.bias.len();
-        Self::fill(next, rows.scales.len(), width, |i, row| {
-            let sums = &rows.sums[i * width..(i + 1) * width];
-            let scale = rows.scales[i];
-            let columns = sums.iter().zip(&self.scales).zip(&self.bias);
-            for (out, ((sum, weight), bias)) in row.iter_mut().zip(columns) {
-                *out = f(*sum as f32 * (scale * weight) + bias);
-            }
-        });
     }
 }
 
 impl Dense for Int8 {
     type Rows = Int8Rows;
+    type Mixing = Mixing;
 
     fn new(weight: &[f32], bias: Vec<f32>) -> Result<Self> {
         let (outputs, inputs) = (bias.len(), weight.len() / bias.len().max(1));
@@ -154,19 +144,22 @@ impl Dense for Int8 {
         rows.codes.resize(count * width, 0);
         rows.scales.resize(count, 0.0);
         let task = TASK.div_ceil(width);
-        let (arch, limit) = (pulp::Arch::new(), limit());
+        let limit = limit();
         let parts = rows.codes.par_chunks_mut(task * width);
         let parts = parts.zip(rows.scales.par_chunks_mut(task)).enumerate();
         parts.for_each_init(
             || vec![0.0; width],
             |row, (part, (codes, scales))| {
-                arch.dispatch(|| {
-                    let each = codes.chunks_exact_mut(width).zip(scales);
-                    for (i, (codes, scale)) in each.enumerate() {
-                        f(part * task + i, row);
-                        *scale = encode(row, codes, limit);
-                    }
-                });
+                widest(
+                    #[inline(always)]
+                    || {
+                        let each = codes.chunks_exact_mut(width).zip(scales.iter_mut());
+                        for (i, (codes, scale)) in each.enumerate() {
+                            f(part * task + i, row);
+                            *scale = encode(row, codes, limit);
+                        }
+                    },
+                );
             },
         );
     }
@@ -174,27 +167,72 @@ impl Dense for Int8 {
     fn forward(&self, rows: &mut Int8Rows, out: &mut Vec<f32>) -> Result<()> {
         self.product(rows)?;
         out.resize(rows.scales.len() * self.bias.len(), 0.0);
-        self.write(rows, out, |y, _| y);
+        self.write(
+            rows,
+            out,
+            #[inline(always)]
+            |y, _| y,
+        );
         Ok(())
     }
 
     fn add(&self, rows: &mut Int8Rows, out: &mut [f32]) -> Result<()> {
         self.product(rows)?;
-        self.write(rows, out, |y, x| x + y);
+        self.write(
+            rows,
+            out,
+            #[inline(always)]
+            |y, x| x + y,
+        );
         Ok(())
     }
 
     fn activate(
         &self,
         rows: &mut Int8Rows,
-        activation: Activation,
+        f: impl Fn(f32) -> f32 + Sync,
         next: &mut Int8Rows,
     ) -> Result<()> {
         self.product(rows)?;
-        match activation {
-            Activation::Gelu => self.activated(rows, next, gelu::gelu),
-            Activation::QuickGelu => self.activated(rows, next, gelu::quick_gelu),
-        }
+        let width = self.bias.len();
+        Self::fill(
+            next,
+            rows.scales.len(),
+            width,
+            #[inline(always)]
+            |i, row| {
+                let sums = &rows.sums[i * width..(i + 1) * width];
+                let scale = rows.scales[i];
+                let columns = sums.iter().zip(&self.scales).zip(&self.bias);
+                for (out, ((sum, weight), bias)) in row.iter_mut().zip(columns) {
+                    *out = f(*sum as f32 * (scale * weight) + bias);
+                }
+            },
+        );
         Ok(())
+    }
+
+    fn attend(&self, rows: &mut Int8Rows, shape: Shape, mixing: &mut Mixing) -> Result<()> {
+        self.forward(rows, &mut mixing.qkv)?;
+        mixing.mix::<Self>(shape, rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_weight_that_is_no_number_is_not_rounded_away() {
+        for bad in [f32::NAN, f32::INFINITY] {
+            let mut weight = vec![0.5; 8 * 8];
+            weight[13] = bad;
+            let layer = Int8::new(&weight, vec![0.0; 8]).unwrap();
+            let (mut rows, mut out) = (Default::default(), Vec::new());
+            Int8::fill(&mut rows, 1, 8, |_, row| row.fill(1.0));
+            layer.forward(&mut rows, &mut out).unwrap();
+            assert!(!out[1].is_finite() && out[0].is_finite(), "{bad}: {out:?}");
+        }
     }
 }

@@ -6,13 +6,18 @@
 
 pub(crate) mod attention;
 pub mod backward;
+pub(crate) mod bf16;
+pub(crate) mod bf16_attention;
 pub(crate) mod dense;
 pub mod gelu;
 pub(crate) mod int8;
 pub(crate) mod norm;
 pub mod softmax;
 
+mod aligned;
 mod exp;
+mod unsafe_blocks;
+mod unsafe_tiles;
 
 use candle_core::{CpuStorage, DType, Layout, Result, Tensor};
 use rayon::prelude::*;
@@ -25,7 +30,12 @@ const LANES: usize = 16;
 
 /// What `join` makes of `f` of every number, from `start` on, in any order.
 #[inline(always)]
-fn reduce(row: &[f32], start: f32, f: impl Fn(f32) -> f32, join: impl Fn(f32, f32) -> f32) -> f32 {
+pub(crate) fn reduce(
+    row: &[f32],
+    start: f32,
+    f: impl Fn(f32) -> f32,
+    join: impl Fn(f32, f32) -> f32,
+) -> f32 {
     let mut lanes = [start; LANES];
     let chunks = row.chunks_exact(LANES);
     let rest = chunks.remainder().iter().map(|x| f(*x));
@@ -38,18 +48,65 @@ fn reduce(row: &[f32], start: f32, f: impl Fn(f32) -> f32, join: impl Fn(f32, f3
     lanes.into_iter().fold(rest, join)
 }
 
+/// Whether this machine has instructions for products of bf16.
+pub(crate) fn multiplies_bf16() -> bool {
+    unsafe_tiles::Unit::best().is_some()
+}
+
 /// Whether the kernels apply to `x`: f32 on the CPU, contiguous, and no gradient wanted.
 pub(crate) fn apply_to(x: &Tensor) -> bool {
     x.device().is_cpu() && x.dtype() == DType::F32 && x.is_contiguous() && !x.track_op()
 }
 
+/// Runs `f` compiled for the widest instructions that this machine has.
+///
+/// That holds for what is inlined into `f` alone, so that it and the closures within it are to be marked `#[inline(always)]`. It is called
+/// through `FnMut`: `FnOnce` of a closure is a shim, which cannot be marked.
+#[inline(always)]
+fn widest(f: impl FnMut()) {
+    struct Body<F>(F);
+
+    impl<F: FnMut()> pulp::NullaryFnOnce for Body<F> {
+        type Output = ();
+
+        #[inline(always)]
+        fn call(mut self) {
+            (self.0)();
+        }
+    }
+
+    pulp::Arch::new().dispatch(Body(f));
+}
+
 /// Runs `f` on each row of `width` numbers, rows shared out among the cores.
-fn for_each_row(values: &mut [f32], width: usize, f: impl Fn(&mut [f32]) + Sync) {
-    let rows_a_task = TASK.div_ceil(width.max(1));
-    let arch = pulp::Arch::new();
-    values
-        .par_chunks_mut(rows_a_task * width.max(1))
-        .for_each(|rows| arch.dispatch(|| rows.chunks_exact_mut(width.max(1)).for_each(&f)));
+pub(crate) fn for_each_row(values: &mut [f32], width: usize, f: impl Fn(&mut [f32]) + Sync) {
+    for_each_numbered_row(
+        values,
+        width,
+        #[inline(always)]
+        |_, row| f(row),
+    );
+}
+
+/// The same, with the row's number.
+pub(crate) fn for_each_numbered_row(
+    values: &mut [f32],
+    width: usize,
+    f: impl Fn(usize, &mut [f32]) + Sync,
+) {
+    let width = width.max(1);
+    let task = TASK.div_ceil(width);
+    let parts = values.par_chunks_mut(task * width).enumerate();
+    parts.for_each(|(part, rows)| {
+        widest(
+            #[inline(always)]
+            || {
+                for (i, row) in rows.chunks_exact_mut(width).enumerate() {
+                    f(part * task + i, row);
+                }
+            },
+        );
+    });
 }
 
 /// Runs `f` on each pair of rows of `width` numbers, rows shared out among the cores.
@@ -61,15 +118,19 @@ fn for_each_pair(
 ) {
     let width = width.max(1);
     let task = TASK.div_ceil(width) * width;
-    let arch = pulp::Arch::new();
     values
         .par_chunks_mut(task)
         .zip(others.par_chunks(task))
         .for_each(|(rows, others)| {
-            arch.dispatch(|| {
-                let pairs = rows.chunks_mut(width).zip(others.chunks(width));
-                pairs.for_each(|(row, other)| f(row, other));
-            });
+            widest(
+                #[inline(always)]
+                || {
+                    let pairs = rows.chunks_mut(width).zip(others.chunks(width));
+                    for (row, other) in pairs {
+                        f(row, other);
+                    }
+                },
+            );
         });
 }
 

@@ -2,9 +2,9 @@
 
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result};
 
-use super::{contiguous_mut, exp::exp, for_each_row, reduce};
+use super::{contiguous_mut, exp::exp, for_each_row, reduce, widest};
 
-/// Each row of the last dimension becomes its softmax. Minus infinity becomes less than 1e-37; a row needs one number above it.
+/// Each row of the last dimension becomes its softmax. Minus infinity becomes less than 1e-30; a row needs one number above it.
 #[derive(Debug, Clone, Copy)]
 pub struct Softmax;
 
@@ -22,7 +22,14 @@ impl InplaceOp1 for Softmax {
 
 /// Softmax of each row of `width` numbers, on this thread.
 pub(super) fn rows(values: &mut [f32], width: usize) {
-    pulp::Arch::new().dispatch(|| values.chunks_exact_mut(width).for_each(softmax));
+    widest(
+        #[inline(always)]
+        || {
+            for row in values.chunks_exact_mut(width) {
+                softmax(row);
+            }
+        },
+    );
 }
 
 #[inline(always)]

@@ -6,7 +6,12 @@
 use candle_core::{D, Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::{adapter::Adapter, gateway::Gateway, head::Head};
+use super::{
+    adapter::Adapter,
+    gateway::Gateway,
+    head::Head,
+    packed::{GroupParts, PackedNet, pack},
+};
 use crate::{
     clip::vision::VisionTower,
     config::{Blur, Config, Form, Fusion},
@@ -44,6 +49,8 @@ pub struct Tokens {
 pub struct AcdClip {
     vision: VisionTower,
     groups: Vec<Group>,
+    /// Tower, adapters and heads, where they are packed; the tower has no blocks then.
+    packed: Option<Box<dyn PackedNet>>,
     form: Form,
     temperature: f64,
 }
@@ -67,6 +74,7 @@ impl AcdClip {
         Ok(Self {
             vision: VisionTower::new(config, base.pp("vision_model"))?,
             groups: (0..config.groups).map(group).collect::<Result<_>>()?,
+            packed: None,
             form: config.form,
             temperature: config.temperature,
         })
@@ -87,13 +95,22 @@ impl AcdClip {
         Ok(self)
     }
 
-    /// The same network with its vision blocks laid out for this machine's CPU, for inference alone.
+    /// The same network laid out for this machine's CPU, for inference alone.
     pub fn pack(mut self, packing: Packing) -> Result<Self> {
-        self.vision.pack(packing)?;
+        let groups: Vec<_> = self
+            .groups
+            .iter()
+            .map(|group| GroupParts {
+                adapter: &group.adapter,
+                segmentation: &group.segmentation,
+                detection: &group.detection,
+            })
+            .collect();
+        self.packed = Some(pack(&mut self.vision, &groups, packing)?);
         Ok(self)
     }
 
-    /// Its vision tower.
+    /// Its vision tower, which has no blocks any more where the network is packed.
     pub fn vision(&self) -> &VisionTower {
         &self.vision
     }
@@ -101,6 +118,9 @@ impl AcdClip {
     /// Normalised pixels [B, 3, height, width], sides multiples of the patch size -> tokens of every group.
     pub fn forward(&self, pixels: &Tensor) -> Result<Tokens> {
         let grid = self.vision.grid(pixels)?;
+        if let Some(packed) = &self.packed {
+            return packed.forward(pixels, grid, &self.vision.start(grid)?);
+        }
         let taps = self.taps(pixels)?;
         let mut tokens = Tokens {
             segmentation: Vec::with_capacity(taps.len()),

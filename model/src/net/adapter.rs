@@ -204,6 +204,18 @@ enum Residual {
     Folded(FoldedConvLora),
 }
 
+/// The weights of an adapter in its form for inference, up to a factor that matching the norm cancels.
+pub(super) struct Parts {
+    /// [D, branches * r]
+    pub(super) down: Tensor,
+    /// Each branch's two convolutions, [c, r, k, k] and [r, c, k, k]; none in a plain low-rank adapter.
+    pub(super) convolutions: Vec<(Tensor, Tensor)>,
+    /// [branches * r, D]
+    pub(super) up: Tensor,
+    /// [D]
+    pub(super) blend: Tensor,
+}
+
 /// An adapter and its blend vector.
 #[derive(Debug, Clone)]
 pub struct Adapter {
@@ -251,6 +263,34 @@ impl Adapter {
             other => other,
         };
         Ok(Self { residual, ..self })
+    }
+
+    /// Its weights, for a form of it that others compute.
+    pub(super) fn parts(&self) -> Result<Parts> {
+        let blend = self.blend.flatten_all()?;
+        let folded = match self.residual.clone() {
+            Residual::Lora(Lora { low_rank, .. }) => {
+                return Ok(Parts {
+                    down: low_rank.down,
+                    convolutions: Vec::new(),
+                    up: low_rank.up,
+                    blend,
+                });
+            }
+            Residual::ConvLora(conv) => conv.fold()?,
+            Residual::Folded(conv) => conv,
+        };
+        let FoldedConvLora { branches, up } = folded;
+        let down: Vec<_> = branches.iter().map(|b| &b.low_rank.down).collect();
+        Ok(Parts {
+            down: Tensor::cat(&down, 1)?,
+            convolutions: branches
+                .into_iter()
+                .map(|branch| (branch.conv_down, branch.conv_up))
+                .collect(),
+            up,
+            blend,
+        })
     }
 
     /// What its numbers are, which may be wider than the tower's.

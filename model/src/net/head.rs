@@ -9,7 +9,7 @@ use crate::{clip::attention::LayerNorm, config::Config, ops};
 pub const ADDED_NORM_EPS: f64 = 1e-5;
 
 /// Slope of PyTorch's LeakyReLU below zero.
-const NEGATIVE_SLOPE: f64 = 0.01;
+pub(super) const NEGATIVE_SLOPE: f64 = 0.01;
 
 /// A linear layer that starts as PyTorch's does: uniform within one over the root of its inputs, bias too.
 pub fn linear(from: usize, to: usize, vb: VarBuilder<'_>) -> Result<Linear> {
@@ -47,6 +47,15 @@ impl Head {
             out: linear(hidden, joint, fc.pp("2"))?,
             norm: LayerNorm::new(joint, ADDED_NORM_EPS, norm)?,
         })
+    }
+
+    /// Its two layers.
+    pub(super) fn mlp(&self) -> (&Linear, &Linear) {
+        (&self.hidden, &self.out)
+    }
+
+    pub(super) fn norm(&self) -> &LayerNorm {
+        &self.norm
     }
 
     /// [B, L, D] -> unit vectors [B, L, W]

@@ -6,5 +6,7 @@ pub mod gateway;
 pub mod head;
 pub mod text;
 
+mod packed;
+
 pub use acdclip::{AcdClip, Tokens};
 pub use text::TextEncoder;
