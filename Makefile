@@ -3,7 +3,7 @@
 TOOLS := .ci/tools.sh
 CARGO := $(TOOLS) cargo
 
-.PHONY: help demo test test-all test-analytics test-memory bench bench-live bench-alarms bench-train compact compact-check
+.PHONY: help demo test test-all test-analytics test-memory bench bench-peers bench-live bench-alarms bench-train compact compact-check
 
 # Where weights, data and golden files that are not part of the project lie.
 SHARED ?= ../shared
@@ -17,6 +17,7 @@ help:
 	@echo '             it builds everything once more, half an hour on two cores'
 	@echo 'make test-memory  under valgrind, what reaches code that the compiler does not check; some six minutes'
 	@echo 'make bench   time of the compact model on this machine, a line a stage'
+	@echo 'make bench-peers  the same network beside ONNX Runtime, OpenVINO and PyTorch: target/bench/. PEERS=--large: ViT-L/14 too'
 	@echo 'make bench-live  latency added to live frames, and age of results, by frame rate'
 	@echo 'make bench-alarms  events a minute on clips of rail and colon, calibrated on footage without findings'
 	@echo 'make bench-train      time and memory of a training step; beside the PyTorch code in OFFICIAL=DIR where PYTHON=python has what it needs'
@@ -46,6 +47,20 @@ test-memory:
 
 bench:
 	$(CARGO) bench --locked -p acdclip-model --bench frame
+
+BENCH := target/bench
+
+$(BENCH)/venv/done: model/benches/peers/requirements.txt
+	python3 -m venv $(BENCH)/venv
+	$(BENCH)/venv/bin/pip install --quiet -r $<
+	touch $@
+
+# PEERS: more arguments, as `--large` or `--sides 252 518 --batches 1`.
+bench-peers: $(BENCH)/venv/done
+	$(CARGO) bench --locked --workspace --bench peers --no-run
+	worker=$$($(CARGO) bench --locked --workspace --bench peers --no-run --message-format json | $(BENCH)/venv/bin/python -c \
+	    'import json, sys; print([m["executable"] for m in map(json.loads, sys.stdin) if m.get("target", {}).get("name") == "peers" and m.get("executable")][-1])') && \
+	$(BENCH)/venv/bin/python model/benches/peers/peers.py --ours "$$worker" --bundle model/weights/compact.safetensors --out $(BENCH) $(PEERS)
 
 bench-live:
 	$(CARGO) bench --locked -p acdclip-tests --bench live
