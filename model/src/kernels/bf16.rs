@@ -3,6 +3,8 @@
 //! Weights lie in panels of 32 outputs, inner numbers in pairs, which both kinds of instructions read. What comes after a product (bias,
 //! activation, residual) is done while its 32 x 32 results are in the nearest cache.
 
+use std::cell::Cell;
+
 use candle_core::Result;
 use half::bf16;
 use rayon::prelude::*;
@@ -25,6 +27,11 @@ const ROWS: usize = 256;
 /// Panels of a task, and their columns: enough for what comes after the product to fill its vectors.
 const PANELS: usize = 8;
 const COLUMNS: usize = PANELS * SIDE;
+
+thread_local! {
+    // Each thread's, from frame to frame.
+    static SUMS: Cell<Aligned<f32>> = Cell::default();
+}
 
 /// In bf16.
 pub(crate) struct Bf16 {
@@ -163,10 +170,14 @@ impl Bf16 {
         let groups = (across * down / wanted).clamp(1, across);
         blocks::for_each(out, width, (height, groups * COLUMNS), |mut block| {
             let session = Session::new(self.unit);
-            let mut sums = Aligned::zeros(SIDE * COLUMNS);
+            let mut sums = SUMS.take();
+            if sums.is_empty() {
+                sums.reset(SIDE * COLUMNS);
+            }
             for column in (0..block.columns).step_by(COLUMNS) {
                 self.group(&session, rows, &mut sums, (&mut block, column), &f);
             }
+            SUMS.set(sums);
         });
     }
 

@@ -1,5 +1,7 @@
 //! Multi-head attention in bf16, summed up in f32: 32 queries of a head at a time against all its keys, whose scores stay in a core's cache.
 
+use std::cell::Cell;
+
 use half::bf16;
 use rayon::prelude::*;
 
@@ -7,11 +9,13 @@ use super::{
     aligned::Aligned,
     attention::Shape,
     bf16::{Bf16Rows, round},
-    exp::exp_near,
     reduce,
-    unsafe_tiles::{DEPTH, Left, Out, SIDE, Session, Unit, multiply, round_all},
-    widest,
+    unsafe_tiles::{DEPTH, Left, Out, SIDE, Session, Unit, multiply},
+    unsafe_weights, widest,
 };
+
+/// Queries of a task.
+const QUERIES: usize = 8 * SIDE;
 
 /// What attention works with, kept from block to block.
 #[derive(Default)]
@@ -20,6 +24,12 @@ pub(crate) struct Mixing {
     pub(super) qkv: Bf16Rows,
     /// [batch, heads, len, head]
     mixed: Vec<bf16>,
+}
+
+thread_local! {
+    // Each thread's, from frame to frame: memory that is new every time costs a page fault every few thousand numbers.
+    static HEAD: Cell<Head> = Cell::default();
+    static SCORES: Cell<Scores> = Cell::default();
 }
 
 /// What a thread works with: one head's keys and values as panels.
@@ -99,26 +109,30 @@ pub(super) fn mix(unit: Unit, shape: Shape, mixing: &mut Mixing, next: &mut Bf16
     } = shape;
     let Mixing { qkv, mixed } = mixing;
     mixed.resize(batch * heads * len * head, bf16::ZERO);
-    let (padded, blocks) = (len.next_multiple_of(SIDE), len.div_ceil(SIDE));
-    mixed
-        .par_chunks_mut(len * head)
-        .enumerate()
-        .for_each_init(Head::default, |kept, (i, out)| {
-            let one = One {
-                qkv,
-                first: i / heads * len,
-                column: i % heads * head,
-                shape,
+    let padded = len.next_multiple_of(SIDE);
+    let of_a_head = mixed.par_chunks_mut(len * head).enumerate();
+    of_a_head.for_each(|(i, out)| {
+        let one = One {
+            qkv,
+            first: i / heads * len,
+            column: i % heads * head,
+            shape,
+        };
+        let mut packed = HEAD.take();
+        one.pack(&mut packed);
+        let of_a_task = out.par_chunks_mut(QUERIES * head).enumerate();
+        of_a_task.for_each(|(task, out)| {
+            let mut scores = SCORES.take();
+            scores.resize(padded);
+            let mixed = Mixed {
+                first: task * QUERIES,
+                out,
             };
-            one.pack(kept);
-            out.par_chunks_mut(SIDE * head)
-                .enumerate()
-                .with_min_len(blocks.div_ceil(4))
-                .for_each_init(
-                    || Scores::new(padded),
-                    |scores, (block, out)| one.block(unit, kept, block * SIDE, scores, out),
-                );
+            one.mix(unit, &packed, &mut scores, mixed);
+            SCORES.set(scores);
         });
+        HEAD.set(packed);
+    });
     next.gather(batch * len, heads * head, |i, row| {
         let (sequence, token) = (i / len, i % len);
         for (number, part) in row.chunks_exact_mut(head).enumerate() {
@@ -129,13 +143,21 @@ pub(super) fn mix(unit: Unit, shape: Shape, mixing: &mut Mixing, next: &mut Bf16
 }
 
 impl Scores {
-    fn new(padded: usize) -> Self {
-        Self {
-            scores: Aligned::zeros(SIDE * padded),
-            weights: Aligned::zeros(SIDE * padded),
-            sums: [0.0; SIDE],
+    /// For so many keys, a multiple of 32. What is in it is anything.
+    fn resize(&mut self, keys: usize) {
+        if self.scores.len() != SIDE * keys {
+            self.scores.reset(SIDE * keys);
+            self.weights.reset(SIDE * keys);
         }
     }
+}
+
+/// Where the mixed values of some queries of a head go.
+struct Mixed<'a> {
+    /// The first query.
+    first: usize,
+    /// [queries, head]
+    out: &'a mut [bf16],
 }
 
 /// One head of one sequence.
@@ -162,12 +184,27 @@ impl One<'_> {
         to.pack_values((head, len), |token| part(token, 2));
     }
 
-    /// The mixed values of the queries from `query` on, as many as `out`, [n, head], takes.
-    fn block(&self, unit: Unit, head: &Head, query: usize, scores: &mut Scores, out: &mut [bf16]) {
+    /// The mixed values of some queries, 32 at a time.
+    fn mix(&self, unit: Unit, head: &Head, scores: &mut Scores, to: Mixed<'_>) {
+        let session = Session::new(unit);
+        let blocks = to.out.chunks_mut(SIDE * self.shape.head);
+        for (number, out) in blocks.enumerate() {
+            self.block(&session, head, to.first + number * SIDE, scores, out);
+        }
+    }
+
+    /// Those of the queries from `query` on, as many as `out`, [n, head], takes.
+    fn block(
+        &self,
+        session: &Session,
+        head: &Head,
+        query: usize,
+        scores: &mut Scores,
+        out: &mut [bf16],
+    ) {
         let (len, width) = (self.shape.len, self.shape.head);
         let padded = len.next_multiple_of(SIDE);
         let count = out.len() / width;
-        let session = Session::new(unit);
         let queries = self.qkv.from(self.first + query, self.column, count);
         let depth = width.next_multiple_of(DEPTH);
         for (panel, at) in head
@@ -179,11 +216,11 @@ impl One<'_> {
                 values: &mut scores.scores[at..],
                 stride: padded,
             };
-            multiply(&session, queries, panel, out);
+            multiply(session, queries, panel, out);
         }
         widest(
             #[inline(always)]
-            || scores.softmax(&session, count, len),
+            || scores.softmax(session, count, len),
         );
         let mut mixed = Aligned::zeros(SIDE * SIDE);
         for (number, panel) in head.values.chunks_exact(padded * SIDE).enumerate() {
@@ -196,7 +233,7 @@ impl One<'_> {
                 values: &mut mixed,
                 stride: SIDE,
             };
-            multiply(&session, weights, panel, whole);
+            multiply(session, weights, panel, whole);
             widest(
                 #[inline(always)]
                 || {
@@ -223,12 +260,7 @@ impl Scores {
         for ((scores, weights), sum) in rows.zip(&mut self.sums).take(count) {
             scores[len..].fill(f32::NEG_INFINITY);
             let largest = reduce(scores, f32::NEG_INFINITY, |x| x, f32::max);
-            for score in scores.iter_mut() {
-                *score = exp_near(*score - largest);
-            }
-            scores[len..].fill(0.0);
-            *sum = reduce(scores, 0.0, |x| x, |a, b| a + b);
-            round_all(session, scores, weights);
+            *sum = unsafe_weights::weights(session, scores, largest, weights);
         }
     }
 }

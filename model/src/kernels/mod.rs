@@ -18,6 +18,7 @@ mod aligned;
 mod exp;
 mod unsafe_blocks;
 mod unsafe_tiles;
+mod unsafe_weights;
 
 use candle_core::{CpuStorage, DType, Layout, Result, Tensor};
 use rayon::prelude::*;

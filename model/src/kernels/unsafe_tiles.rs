@@ -81,6 +81,11 @@ impl Session {
             _of_this_thread: std::marker::PhantomData,
         }
     }
+
+    /// What multiplies.
+    pub(super) fn unit(&self) -> Unit {
+        self.unit
+    }
 }
 
 impl Drop for Session {
