@@ -1,5 +1,7 @@
 //! Properties and profiles: what a wrong one leads to, and which one wins.
 
+use acdclip_model::precision::Packing;
+
 use super::*;
 
 /// What the element complains of when it is started.
@@ -58,19 +60,37 @@ fn an_arithmetic_that_does_not_exist_lists_those_that_do() {
     assert!(text.contains("auto, f32, bf16 or int8"), "{text}");
 }
 
+/// The score of a picture in an arithmetic, and what the statistics call that.
+fn scored_in(precision: &str) -> (f32, String) {
+    let caps = caps("GRAY8", 64, 64);
+    let mut bench = Bench::new(&[("precision", precision), ("device", "cpu")], &caps);
+    let score = score(&bench.pass(picture("ball", &caps, 0)));
+    let stats: gst::Structure = bench.element.property("stats");
+    (score, stats.get("precision").unwrap())
+}
+
 #[test]
 fn rounded_arithmetic_is_said_and_scores_nearly_the_same() {
-    let caps = caps("GRAY8", 64, 64);
-    let run = |precision| {
-        let mut bench = Bench::new(&[("precision", precision), ("device", "cpu")], &caps);
-        let score = score(&bench.pass(picture("ball", &caps, 0)));
-        let stats: gst::Structure = bench.element.property("stats");
-        (score, stats.get::<String>("precision").unwrap())
-    };
-    let ((float, named), (rounded, int8)) = (run("auto"), run("int8"));
+    let ((float, named), (rounded, int8)) = (scored_in("auto"), scored_in("int8"));
     assert_eq!((named.as_str(), int8.as_str()), ("f32", "int8"));
     assert!(
         float != rounded && (float - rounded).abs() < 0.05,
+        "{float} {rounded}"
+    );
+}
+
+#[test]
+fn bf16_is_for_a_cpu_that_multiplies_it() {
+    if !Packing::Bf16.is_available() {
+        let (error, text) = complaint(&[("precision", "bf16"), ("device", "cpu")]);
+        assert!(error.matches(gst::LibraryError::Settings));
+        assert!(text.contains("does not multiply bf16"), "{text}");
+        return;
+    }
+    let ((float, _), (rounded, named)) = (scored_in("f32"), scored_in("bf16"));
+    assert_eq!(named, "bf16");
+    assert!(
+        float != rounded && (float - rounded).abs() < 0.01,
         "{float} {rounded}"
     );
 }

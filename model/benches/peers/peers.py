@@ -200,7 +200,14 @@ def start(options, folder, side, batch):
 def one_size(options, model, folder, config, side, batch):
     pixels = np.random.default_rng(side * 100 + batch).normal(0, 1, (batch, 3, side, side)).astype(np.float32)
     pixels.tofile(folder / f"{side}-{batch}.f32")
-    subprocess.run([sys.executable, __file__, "--export", str(folder), str(side), str(batch)], check=True, stdout=subprocess.DEVNULL)
+    exported = subprocess.run(
+        [sys.executable, __file__, "--export", str(folder), str(side), str(batch)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if exported.returncode:
+        sys.exit(f"error: the graph for {side} px could not be exported:\n{exported.stdout}")
     runners = start(options, folder, side, batch)
     measure(runners, options.seconds, options.rounds)
     reference = next((r for r in runners if r.name == "pytorch-f32"), runners[0]).found

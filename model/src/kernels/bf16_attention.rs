@@ -1,4 +1,4 @@
-//! Multi-head attention in bf16, summed up in f32: 32 queries of a head at a time against all its keys, whose scores stay in a core's cache.
+//! Multi-head attention in bf16, summed up in f32: 64 queries of a head at a time against all its keys, whose scores stay in a core's cache.
 
 use std::cell::Cell;
 
@@ -14,8 +14,11 @@ use super::{
     unsafe_weights, widest,
 };
 
+/// Queries that each panel of keys and values is used for while it is in the nearest cache.
+const BLOCK: usize = 2 * SIDE;
+
 /// Queries of a task.
-const QUERIES: usize = 8 * SIDE;
+const QUERIES: usize = 4 * BLOCK;
 
 /// What attention works with, kept from block to block.
 #[derive(Default)]
@@ -88,15 +91,24 @@ impl Head {
     }
 }
 
-/// What a thread works with for 32 queries.
-#[derive(Default)]
+/// What a thread works with for a block of queries.
 struct Scores {
-    /// [32, len], the latter rounded up to a multiple of 32
+    /// [64, len], the latter rounded up to a multiple of 32
     scores: Aligned<f32>,
     /// Their exponentials.
     weights: Aligned<bf16>,
     /// Of each query's exponentials.
-    sums: [f32; SIDE],
+    sums: [f32; BLOCK],
+}
+
+impl Default for Scores {
+    fn default() -> Self {
+        Self {
+            scores: Aligned::default(),
+            weights: Aligned::default(),
+            sums: [0.0; BLOCK],
+        }
+    }
 }
 
 /// Mixes the values of `mixing.qkv` into rows for the output layer, [batch * len, heads * head].
@@ -145,9 +157,9 @@ pub(super) fn mix(unit: Unit, shape: Shape, mixing: &mut Mixing, next: &mut Bf16
 impl Scores {
     /// For so many keys, a multiple of 32. What is in it is anything.
     fn resize(&mut self, keys: usize) {
-        if self.scores.len() != SIDE * keys {
-            self.scores.reset(SIDE * keys);
-            self.weights.reset(SIDE * keys);
+        if self.scores.len() != BLOCK * keys {
+            self.scores.reset(BLOCK * keys);
+            self.weights.reset(BLOCK * keys);
         }
     }
 }
@@ -184,12 +196,12 @@ impl One<'_> {
         to.pack_values((head, len), |token| part(token, 2));
     }
 
-    /// The mixed values of some queries, 32 at a time.
+    /// The mixed values of some queries, a block at a time.
     fn mix(&self, unit: Unit, head: &Head, scores: &mut Scores, to: Mixed<'_>) {
         let session = Session::new(unit);
-        let blocks = to.out.chunks_mut(SIDE * self.shape.head);
+        let blocks = to.out.chunks_mut(BLOCK * self.shape.head);
         for (number, out) in blocks.enumerate() {
-            self.block(&session, head, to.first + number * SIDE, scores, out);
+            self.block(&session, head, to.first + number * BLOCK, scores, out);
         }
     }
 
@@ -205,18 +217,21 @@ impl One<'_> {
         let (len, width) = (self.shape.len, self.shape.head);
         let padded = len.next_multiple_of(SIDE);
         let count = out.len() / width;
-        let queries = self.qkv.from(self.first + query, self.column, count);
+        let parts = || {
+            (0..count)
+                .step_by(SIDE)
+                .map(|row| (row, SIDE.min(count - row)))
+        };
         let depth = width.next_multiple_of(DEPTH);
-        for (panel, at) in head
-            .keys
-            .chunks_exact(depth * SIDE)
-            .zip((0..).step_by(SIDE))
-        {
-            let out = Out {
-                values: &mut scores.scores[at..],
-                stride: padded,
-            };
-            multiply(session, queries, panel, out);
+        for (number, panel) in head.keys.chunks_exact(depth * SIDE).enumerate() {
+            for (row, rows) in parts() {
+                let queries = self.qkv.from(self.first + query + row, self.column, rows);
+                let out = Out {
+                    values: &mut scores.scores[row * padded + number * SIDE..],
+                    stride: padded,
+                };
+                multiply(session, queries, panel, out);
+            }
         }
         widest(
             #[inline(always)]
@@ -224,28 +239,31 @@ impl One<'_> {
         );
         let mut mixed = Aligned::zeros(SIDE * SIDE);
         for (number, panel) in head.values.chunks_exact(padded * SIDE).enumerate() {
-            let weights = Left {
-                values: &scores.weights,
-                stride: padded,
-                rows: count,
-            };
-            let whole = Out {
-                values: &mut mixed,
-                stride: SIDE,
-            };
-            multiply(session, weights, panel, whole);
-            widest(
-                #[inline(always)]
-                || {
-                    let rows = out.chunks_exact_mut(width).zip(mixed.chunks_exact(SIDE));
-                    for ((out, mixed), sum) in rows.zip(&scores.sums) {
-                        let factor = 1.0 / sum;
-                        for (out, x) in out[number * SIDE..].iter_mut().zip(mixed) {
-                            *out = round(x * factor);
+            for (row, rows) in parts() {
+                let weights = Left {
+                    values: &scores.weights[row * padded..],
+                    stride: padded,
+                    rows,
+                };
+                let whole = Out {
+                    values: &mut mixed,
+                    stride: SIDE,
+                };
+                multiply(session, weights, panel, whole);
+                widest(
+                    #[inline(always)]
+                    || {
+                        let out = out[row * width..].chunks_exact_mut(width);
+                        let sums = &scores.sums[row..row + rows];
+                        for ((out, mixed), sum) in out.zip(mixed.chunks_exact(SIDE)).zip(sums) {
+                            let factor = 1.0 / sum;
+                            for (out, x) in out[number * SIDE..].iter_mut().zip(mixed) {
+                                *out = round(x * factor);
+                            }
                         }
-                    }
-                },
-            );
+                    },
+                );
+            }
         }
     }
 }
@@ -254,7 +272,7 @@ impl Scores {
     /// Exponentials and their sums of the first rows, `len` numbers each: a softmax but for the division. What is beyond has weight zero.
     #[inline(always)]
     fn softmax(&mut self, session: &Session, count: usize, len: usize) {
-        let padded = self.scores.len() / SIDE;
+        let padded = self.scores.len() / BLOCK;
         let rows = self.scores.chunks_exact_mut(padded);
         let rows = rows.zip(self.weights.chunks_exact_mut(padded));
         for ((scores, weights), sum) in rows.zip(&mut self.sums).take(count) {

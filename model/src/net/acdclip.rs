@@ -117,10 +117,10 @@ impl AcdClip {
 
     /// Normalised pixels [B, 3, height, width], sides multiples of the patch size -> tokens of every group.
     pub fn forward(&self, pixels: &Tensor) -> Result<Tokens> {
-        let grid = self.vision.grid(pixels)?;
         if let Some(packed) = &self.packed {
-            return packed.forward(pixels, grid, &self.vision.start(grid)?);
+            return packed.forward(pixels, &self.vision);
         }
+        let grid = self.vision.grid(pixels)?;
         let taps = self.taps(pixels)?;
         let mut tokens = Tokens {
             segmentation: Vec::with_capacity(taps.len()),

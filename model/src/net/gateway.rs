@@ -27,7 +27,11 @@ impl Gateway {
 
     /// Segmentation tokens [B, L, W] and text features [B or 1, N, W, 2] -> fused text features [B, W, 2]
     pub fn forward(&self, tokens: &Tensor, text: &Tensor) -> Result<Tensor> {
-        let context = tokens.mean(1)?; // [B, W]
+        let (batch, patches, width) = tokens.dims3()?;
+        // The mean over patches as a product, which candle computes many times as fast.
+        let share = Tensor::full(1.0 / patches as f32, (batch, 1, patches), tokens.device())?;
+        let share = share.to_dtype(tokens.dtype())?;
+        let context = share.matmul(tokens)?.reshape((batch, width))?; // [B, W]
         let logits = self
             .out
             .forward(&self.hidden.forward(&context)?.gelu_erf()?)?;

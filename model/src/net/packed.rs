@@ -2,6 +2,8 @@
 //!
 //! Computes what [`AcdClip::forward`](super::AcdClip::forward) computes of the same network unpacked, which is its plain twin.
 
+use std::sync::Arc;
+
 use candle_core::{Device, Result, Tensor};
 use parking_lot::Mutex;
 
@@ -29,8 +31,8 @@ use crate::{
 
 /// A packed vision side in the arithmetic that was asked for.
 pub(super) trait PackedNet: std::fmt::Debug + Send + Sync {
-    /// Normalised pixels [B, 3, height, width] -> tokens of every group. `start` is [1 + L, D], what tokens start from.
-    fn forward(&self, pixels: &Tensor, grid: (usize, usize), start: &Tensor) -> Result<Tokens>;
+    /// Normalised pixels [B, 3, height, width] -> tokens of every group. `tower` is that whose blocks were taken.
+    fn forward(&self, pixels: &Tensor, tower: &VisionTower) -> Result<Tokens>;
 }
 
 /// One group's adapter and heads, as they are taken to be packed.
@@ -58,6 +60,8 @@ struct Network<L: Dense, E: Dense> {
     tower: PackedTower<L, E>,
     groups: Vec<PackedGroup<E>>,
     workspaces: Mutex<Vec<Workspace<L, E>>>,
+    /// What tokens start from on the grid that was last asked for.
+    start: Mutex<Option<((usize, usize), Arc<[f32]>)>>,
 }
 
 impl<L: Dense, E: Dense> std::fmt::Debug for Network<L, E> {
@@ -123,7 +127,19 @@ impl<L: Dense, E: Dense> Network<L, E> {
             tower: PackedTower::new(tower)?,
             groups: groups.iter().map(PackedGroup::new).collect::<Result<_>>()?,
             workspaces: Mutex::default(),
+            start: Mutex::default(),
         })
+    }
+
+    /// [1 + L, D]
+    fn start(&self, tower: &VisionTower, grid: (usize, usize)) -> Result<Arc<[f32]>> {
+        let kept = self.start.lock().clone();
+        if let Some((_, start)) = kept.filter(|(of, _)| *of == grid) {
+            return Ok(start);
+        }
+        let start: Arc<[f32]> = numbers(&tower.start(grid)?)?.into();
+        *self.start.lock() = Some((grid, start.clone()));
+        Ok(start)
     }
 
     fn tokens(&self, pixels: &[f32], pictures: Pictures, start: &[f32]) -> Result<Tokens> {
@@ -146,8 +162,11 @@ impl<L: Dense, E: Dense> Network<L, E> {
             group.adapt(&mut x, pictures, &mut workspace.group)?;
             let [segmentation, detection] =
                 group.heads(&x, pictures, self.tower.width(), &mut workspace.group)?;
+            tokens.detection.push(mean(&detection, pictures)?);
+            let joint = segmentation.len() / pictures.batch / pictures.patches();
+            let shape = (pictures.batch, pictures.patches(), joint);
+            let segmentation = Tensor::from_vec(segmentation, shape, &Device::Cpu)?;
             tokens.segmentation.push(segmentation);
-            tokens.detection.push(detection.mean(1)?);
         }
         self.workspaces.lock().push(workspace);
         Ok(tokens)
@@ -155,13 +174,14 @@ impl<L: Dense, E: Dense> Network<L, E> {
 }
 
 impl<L: Dense, E: Dense> PackedNet for Network<L, E> {
-    fn forward(&self, pixels: &Tensor, grid: (usize, usize), start: &Tensor) -> Result<Tokens> {
+    fn forward(&self, pixels: &Tensor, tower: &VisionTower) -> Result<Tokens> {
+        let grid = tower.grid(pixels)?;
         let pictures = Pictures {
             batch: pixels.dim(0)?,
             rows: grid.0,
             columns: grid.1,
         };
-        let (pixels, start) = (numbers(pixels)?, numbers(start)?);
+        let (pixels, start) = (numbers(pixels)?, self.start(tower, grid)?);
         // From within the pool its threads stay awake from one step to the next.
         rayon::scope(|_| self.tokens(&pixels, pictures, &start))
     }
@@ -315,14 +335,13 @@ impl<E: Dense> PackedGroup<E> {
         pictures: Pictures,
         width: usize,
         workspace: &mut GroupWorkspace<E>,
-    ) -> Result<[Tensor; 2]> {
+    ) -> Result<[Vec<f32>; 2]> {
         let GroupWorkspace { tokens, hidden, .. } = workspace;
         fill_patches::<E>(tokens, x, pictures, width);
-        let shape = (pictures.batch, pictures.patches());
         let [segmentation, detection] = &self.heads;
         Ok([
-            segmentation.forward(tokens, hidden, shape)?,
-            detection.forward(tokens, hidden, shape)?,
+            segmentation.forward(tokens, hidden)?,
+            detection.forward(tokens, hidden)?,
         ])
     }
 }
@@ -433,12 +452,7 @@ impl<E: Dense> PackedHead<E> {
     }
 
     /// Rows of tokens -> unit vectors [B, L, W]
-    fn forward(
-        &self,
-        tokens: &mut E::Rows,
-        hidden: &mut E::Rows,
-        (batch, patches): (usize, usize),
-    ) -> Result<Tensor> {
+    fn forward(&self, tokens: &mut E::Rows, hidden: &mut E::Rows) -> Result<Vec<f32>> {
         self.hidden.activate(
             tokens,
             #[inline(always)]
@@ -461,8 +475,27 @@ impl<E: Dense> PackedHead<E> {
                 }
             },
         );
-        Tensor::from_vec(out, (batch, patches, width), &Device::Cpu)
+        Ok(out)
     }
+}
+
+/// Mean over the patches of each picture: [B, L, W] -> [B, W]
+fn mean(vectors: &[f32], pictures: Pictures) -> Result<Tensor> {
+    let patches = pictures.patches();
+    let joint = vectors.len() / pictures.batch / patches;
+    let mut means = vec![0.0; pictures.batch * joint];
+    let each = means.chunks_exact_mut(joint);
+    for (mean, vectors) in each.zip(vectors.chunks_exact(patches * joint)) {
+        for vector in vectors.chunks_exact(joint) {
+            for (mean, x) in mean.iter_mut().zip(vector) {
+                *mean += x;
+            }
+        }
+        for mean in mean {
+            *mean /= patches as f32;
+        }
+    }
+    Tensor::from_vec(means, (pictures.batch, joint), &Device::Cpu)
 }
 
 #[cfg(test)]
