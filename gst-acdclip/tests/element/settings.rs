@@ -61,7 +61,7 @@ fn an_arithmetic_that_does_not_exist_lists_those_that_do() {
 }
 
 /// The score of a picture in an arithmetic, and what the statistics call that.
-fn scored_in(precision: &str) -> (f32, String) {
+fn scored_in(precision: &str) -> (f64, String) {
     let caps = caps("GRAY8", 64, 64);
     let mut bench = Bench::new(&[("precision", precision), ("device", "cpu")], &caps);
     let score = score(&bench.pass(picture("ball", &caps, 0)));
