@@ -61,7 +61,15 @@ struct Network<L: Dense, E: Dense> {
     groups: Vec<PackedGroup<E>>,
     workspaces: Mutex<Vec<Workspace<L, E>>>,
     /// What tokens start from on the grid that was last asked for.
-    start: Mutex<Option<((usize, usize), Arc<[f32]>)>>,
+    start: Mutex<Option<Start>>,
+}
+
+/// What tokens start from on a grid: positions, and the class token.
+#[derive(Clone)]
+struct Start {
+    grid: (usize, usize),
+    /// [1 + L, D]
+    tokens: Arc<[f32]>,
 }
 
 impl<L: Dense, E: Dense> std::fmt::Debug for Network<L, E> {
@@ -134,12 +142,15 @@ impl<L: Dense, E: Dense> Network<L, E> {
     /// [1 + L, D]
     fn start(&self, tower: &VisionTower, grid: (usize, usize)) -> Result<Arc<[f32]>> {
         let kept = self.start.lock().clone();
-        if let Some((_, start)) = kept.filter(|(of, _)| *of == grid) {
-            return Ok(start);
+        if let Some(start) = kept.filter(|start| start.grid == grid) {
+            return Ok(start.tokens);
         }
-        let start: Arc<[f32]> = numbers(&tower.start(grid)?)?.into();
-        *self.start.lock() = Some((grid, start.clone()));
-        Ok(start)
+        let tokens: Arc<[f32]> = numbers(&tower.start(grid)?)?.into();
+        *self.start.lock() = Some(Start {
+            grid,
+            tokens: tokens.clone(),
+        });
+        Ok(tokens)
     }
 
     fn tokens(&self, pixels: &[f32], pictures: Pictures, start: &[f32]) -> Result<Tokens> {
