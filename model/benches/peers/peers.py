@@ -251,8 +251,12 @@ def plot(results, peaks, path):
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, len(results), figsize=(3.6 * len(results), 4.2), squeeze=False)
-    for axis, result in zip(axes[0], results):
+    across = min(4, len(results))
+    down = -(-len(results) // across)
+    figure, axes = pyplot.subplots(down, across, figsize=(3.8 * across, 3.4 * down), squeeze=False)
+    for axis in axes.flat[len(results) :]:
+        axis.remove()
+    for axis, result in zip(axes.flat, results):
         order = sorted(result["runtimes"].items(), key=lambda item: -item[1]["ms"])
         names, times = [name for name, _ in order], [r["ms"] for _, r in order]
         axis.barh(names, times, color=["#c0392b" if is_ours(name) else "#7f8c8d" for name in names])
