@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs under valgrind what reaches code that the compiler does not check: mapped files of weights, whole and damaged, and the element in
-# pipelines that start, stop, seek and change caps.
+# Runs under valgrind what reaches code that the compiler does not check: mapped files of weights, whole and damaged, matrices shared out
+# among threads (not the instructions that valgrind does not know), and the element in pipelines that start, stop, seek and change caps.
 #
 #     .ci/tools.sh .ci/valgrind.sh
 #
@@ -21,4 +21,5 @@ checked() {
 cargo test --locked --workspace --no-run
 leaks='--leak-check=full --errors-for-leak-kinds=definite --show-leak-kinds=definite'
 checked "$leaks" --test hostile
+checked --leak-check=no --lib unsafe_
 checked --leak-check=no --test live -- --test-threads 1 it_bears

@@ -241,13 +241,9 @@ impl Detector {
         memory::of(&self.device)
     }
 
-    /// In which arithmetic its tower runs.
+    /// In which arithmetic it runs.
     pub fn precision(&self) -> Precision {
-        match self.packing {
-            Some(Packing::Int8) => Precision::Int8,
-            Some(Packing::Bf16) => Precision::Bf16,
-            Some(Packing::F32) | None => Precision::F32,
-        }
+        self.packing.map_or(Precision::F32, Precision::from)
     }
 
     /// Whether it runs on the CPU.

@@ -10,7 +10,7 @@ use crate::{
     kernels,
 };
 
-/// In which arithmetic the tower runs.
+/// In which arithmetic a network runs. In 8 bits it is the tower's blocks alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Precision {
     /// 32-bit floats: no arithmetic that changes a score is taken unasked.
@@ -24,7 +24,7 @@ pub enum Precision {
     Int8,
 }
 
-/// How the tower's weights are packed for the CPU.
+/// How a network's weights are packed for the CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packing {
     /// 32-bit floats.
@@ -48,18 +48,24 @@ impl Packing {
     }
 }
 
+impl From<Packing> for Precision {
+    fn from(packing: Packing) -> Self {
+        match packing {
+            Packing::F32 => Self::F32,
+            Packing::Bf16 => Self::Bf16,
+            Packing::Int8 => Self::Int8,
+        }
+    }
+}
+
 impl fmt::Display for Packing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-            Self::Int8 => "int8",
-        })
+        Precision::from(*self).fmt(f)
     }
 }
 
 impl Precision {
-    /// How a tower is packed for `device`; none where it is not, on a GPU.
+    /// How a network is packed for `device`; none where it is not, on a GPU.
     pub(crate) fn packing(self, device: &Device) -> Result<Option<Packing>> {
         match (self, device.is_cpu()) {
             (Self::Int8 | Self::Bf16, false) => Err(Error::Precision(format!(

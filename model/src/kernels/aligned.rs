@@ -25,13 +25,6 @@ impl<T> Default for Aligned<T> {
 }
 
 impl<T: Copy + Default> Aligned<T> {
-    /// `len` times zero.
-    pub(super) fn zeros(len: usize) -> Self {
-        let mut zeros = Self::default();
-        zeros.reset(len);
-        zeros
-    }
-
     /// Becomes `len` times zero.
     pub(super) fn reset(&mut self, len: usize) {
         let spare = LINE / size_of::<T>();

@@ -30,6 +30,15 @@ impl Shape {
     pub(super) fn width(self) -> usize {
         self.heads * self.head
     }
+
+    /// Row `i` of [batch * len, heads * head] out of `mixed`, [batch, heads, len, head].
+    pub(super) fn join<T: Copy>(self, mixed: &[T], i: usize, row: &mut [T]) {
+        let (sequence, token) = (i / self.len, i % self.len);
+        for (number, part) in row.chunks_exact_mut(self.head).enumerate() {
+            let at = ((sequence * self.heads + number) * self.len + token) * self.head;
+            part.copy_from_slice(&mixed[at..at + self.head]);
+        }
+    }
 }
 
 /// What attention works with, kept from block to block.
@@ -46,18 +55,8 @@ impl Mixing {
     pub(super) fn mix<L: Dense>(&mut self, shape: Shape, next: &mut L::Rows) -> Result<()> {
         let Self { qkv, mixed } = self;
         attention(qkv, shape, mixed)?;
-        let Shape {
-            batch,
-            len,
-            heads,
-            head,
-        } = shape;
-        L::fill(next, batch * len, shape.width(), |i, row| {
-            let (sequence, token) = (i / len, i % len);
-            for (number, part) in row.chunks_exact_mut(head).enumerate() {
-                let at = ((sequence * heads + number) * len + token) * head;
-                part.copy_from_slice(&mixed[at..at + head]);
-            }
+        L::fill(next, shape.batch * shape.len, shape.width(), |i, row| {
+            shape.join(mixed, i, row);
         });
         Ok(())
     }

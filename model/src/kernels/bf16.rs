@@ -1,7 +1,7 @@
 //! Linear layers in bf16, summed up in f32, where the machine multiplies bf16 (AMX, AVX512-BF16).
 //!
 //! Weights lie in panels of 32 outputs, inner numbers in pairs, which both kinds of instructions read. What comes after a product (bias,
-//! activation, residual) is done while its 32 x 32 results are in the nearest cache.
+//! activation, residual) is done while its 32 x 256 results are in the nearest cache.
 
 use std::cell::Cell;
 
@@ -48,8 +48,8 @@ pub(crate) struct Bf16 {
 #[derive(Default)]
 pub(crate) struct Bf16Rows {
     values: Aligned<bf16>,
-    pub(super) count: usize,
-    pub(super) width: usize,
+    count: usize,
+    width: usize,
 }
 
 impl Bf16Rows {
@@ -115,26 +115,21 @@ pub(super) fn round(x: f32) -> bf16 {
     bf16::from_bits((rounded >> 16) as u16)
 }
 
-/// Lays out panels for products: the columns that `column` has, rounded by `number`, into [outputs / 32, inputs / 2, 32, 2], zeros where
-/// nothing is.
-pub(super) fn pack<'a, S: Copy + 'a>(
-    panels: &mut Aligned<bf16>,
-    (inputs, outputs): (usize, usize),
-    column: impl Fn(usize) -> &'a [S],
-    number: impl Fn(S) -> bf16,
-) {
+/// Weights [outputs, inputs], rounded, as panels: [outputs / 32, inputs / 2, 32, 2], zeros where nothing is.
+fn pack(weight: &[f32], inputs: usize, outputs: usize) -> Aligned<bf16> {
     let depth = inputs.next_multiple_of(DEPTH);
+    let mut panels = Aligned::default();
     panels.reset(outputs.next_multiple_of(SIDE) * depth);
-    for output in 0..outputs {
+    for (output, row) in weight.chunks_exact(inputs).enumerate() {
         let panel = &mut panels[output / SIDE * SIDE * depth..][..SIDE * depth];
-        let lines = panel.chunks_exact_mut(2 * SIDE);
-        for (line, pair) in lines.zip(column(output)[..inputs].chunks(2)) {
-            let at = 2 * (output % SIDE);
-            for (to, from) in line[at..at + 2].iter_mut().zip(pair) {
-                *to = number(*from);
+        let at = 2 * (output % SIDE);
+        for (line, pair) in panel.chunks_exact_mut(2 * SIDE).zip(row.chunks(2)) {
+            for (to, from) in line[at..].iter_mut().zip(pair) {
+                *to = round(*from);
             }
         }
     }
+    panels
 }
 
 impl Bf16 {
@@ -142,12 +137,9 @@ impl Bf16 {
     fn on(unit: Unit, weight: &[f32], bias: Vec<f32>) -> Self {
         let outputs = bias.len();
         let inputs = weight.len() / outputs.max(1);
-        let mut panels = Aligned::default();
-        let column = |output: usize| &weight[output * inputs..];
-        pack(&mut panels, (inputs, outputs), column, round);
         Self {
             unit,
-            panels,
+            panels: pack(weight, inputs, outputs),
             depth: inputs.next_multiple_of(DEPTH),
             outputs,
             bias,

@@ -99,6 +99,8 @@ struct Scores {
     weights: Aligned<bf16>,
     /// Of each query's exponentials.
     sums: [f32; BLOCK],
+    /// [32, 32], what the weights make of the values.
+    mixed: Aligned<f32>,
 }
 
 impl Default for Scores {
@@ -107,6 +109,7 @@ impl Default for Scores {
             scores: Aligned::default(),
             weights: Aligned::default(),
             sums: [0.0; BLOCK],
+            mixed: Aligned::default(),
         }
     }
 }
@@ -145,12 +148,8 @@ pub(super) fn mix(unit: Unit, shape: Shape, mixing: &mut Mixing, next: &mut Bf16
         });
         HEAD.set(packed);
     });
-    next.gather(batch * len, heads * head, |i, row| {
-        let (sequence, token) = (i / len, i % len);
-        for (number, part) in row.chunks_exact_mut(head).enumerate() {
-            let at = ((sequence * heads + number) * len + token) * head;
-            part.copy_from_slice(&mixed[at..at + head]);
-        }
+    next.gather(batch * len, shape.width(), |i, row| {
+        shape.join(mixed, i, row);
     });
 }
 
@@ -160,6 +159,7 @@ impl Scores {
         if self.scores.len() != BLOCK * keys {
             self.scores.reset(BLOCK * keys);
             self.weights.reset(BLOCK * keys);
+            self.mixed.reset(SIDE * SIDE);
         }
     }
 }
@@ -237,7 +237,6 @@ impl One<'_> {
             #[inline(always)]
             || scores.softmax(session, count, len),
         );
-        let mut mixed = Aligned::zeros(SIDE * SIDE);
         for (number, panel) in head.values.chunks_exact(padded * SIDE).enumerate() {
             for (row, rows) in parts() {
                 let weights = Left {
@@ -246,7 +245,7 @@ impl One<'_> {
                     rows,
                 };
                 let whole = Out {
-                    values: &mut mixed,
+                    values: &mut scores.mixed,
                     stride: SIDE,
                 };
                 multiply(session, weights, panel, whole);
@@ -255,7 +254,9 @@ impl One<'_> {
                     || {
                         let out = out[row * width..].chunks_exact_mut(width);
                         let sums = &scores.sums[row..row + rows];
-                        for ((out, mixed), sum) in out.zip(mixed.chunks_exact(SIDE)).zip(sums) {
+                        for ((out, mixed), sum) in
+                            out.zip(scores.mixed.chunks_exact(SIDE)).zip(sums)
+                        {
                             let factor = 1.0 / sum;
                             for (out, x) in out[number * SIDE..].iter_mut().zip(mixed) {
                                 *out = round(x * factor);

@@ -488,41 +488,35 @@ mod tests {
         }
     }
 
+    /// 32 rows of `values` times zeros, into ones.
+    fn nothing(session: &Session, values: &[bf16]) -> Vec<f32> {
+        let mut out = vec![1.0; SIDE * SIDE];
+        let left = Left {
+            values,
+            stride: DEPTH,
+            rows: SIDE,
+        };
+        let whole = Out {
+            values: &mut out,
+            stride: SIDE,
+        };
+        multiply(session, left, &[bf16::ZERO; SIDE * DEPTH], whole);
+        out
+    }
+
     #[test]
     fn sessions_of_a_thread_nest() {
-        for unit in Unit::all() {
+        for unit in Unit::all().chain([Unit::Plain]) {
             let outer = Session::new(unit);
             drop(Session::new(unit));
-            let zeros = [bf16::ZERO; SIDE * DEPTH];
-            let left = Left {
-                values: &zeros,
-                stride: DEPTH,
-                rows: SIDE,
-            };
-            let mut out = [1.0; SIDE * SIDE];
-            let whole = Out {
-                values: &mut out,
-                stride: SIDE,
-            };
-            multiply(&outer, left, &zeros, whole);
-            assert!(out.iter().all(|x| *x == 0.0));
+            let out = nothing(&outer, &[bf16::ONE; SIDE * DEPTH]);
+            assert!(out.iter().all(|x| *x == 0.0), "{unit:?}");
         }
     }
 
     #[test]
     #[should_panic(expected = "end <= left.values.len()")]
     fn a_slice_that_is_too_short_is_not_read() {
-        let zeros = [bf16::ZERO; SIDE * DEPTH];
-        let left = Left {
-            values: &zeros[1..],
-            stride: DEPTH,
-            rows: SIDE,
-        };
-        let mut out = [0.0; SIDE * SIDE];
-        let whole = Out {
-            values: &mut out,
-            stride: SIDE,
-        };
-        multiply(&Session::new(Unit::Plain), left, &zeros, whole);
+        nothing(&Session::new(Unit::Plain), &[bf16::ONE; SIDE * DEPTH - 1]);
     }
 }
