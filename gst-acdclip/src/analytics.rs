@@ -62,6 +62,7 @@ mod tests {
             area: 30,
             centroid: [6.5, 8.5],
             event_id,
+            place: None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Jobs of many streams, done by one worker thread: several at a time, and everybody in turn.
 //!
-//! A stream has a [`Line`] to the worker and waits on it for one job at a time, so no line can have a queue that grows. When the worker
+//! A stream has a [`Line`] to the worker and waits on it for what it has asked for, so no line can have a queue that grows. When the worker
 //! is free it takes the jobs that wait, the oldest first: a stream of 60 frames a second, whose next job comes when its last one is done,
 //! never overtakes one of 5 frames a second that waits. What a job is, and how a batch is done, is the caller's.
 
@@ -58,7 +58,7 @@ struct Waiting<J, R> {
 
 /// The worker. Dropped, it ends its thread, once the last line is gone.
 pub(crate) struct Worker<J, R> {
-    jobs: Option<Sender<Waiting<J, R>>>,
+    jobs: Option<Sender<Vec<Waiting<J, R>>>>,
     lines: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
@@ -125,7 +125,7 @@ impl Gate {
 
 /// A stream's line to the worker.
 pub(crate) struct Line<J, R> {
-    jobs: Option<Sender<Waiting<J, R>>>,
+    jobs: Option<Sender<Vec<Waiting<J, R>>>>,
     lines: Arc<AtomicUsize>,
     gate: Mutex<Option<Gate>>,
 }
@@ -133,29 +133,46 @@ pub(crate) struct Line<J, R> {
 impl<J, R> Line<J, R> {
     /// Has `job` done and waits for it, unless the line is or gets closed.
     pub(crate) fn call(&self, job: J, limits: Limits) -> Result<Done<R>, Failure> {
+        let done = self.call_all(vec![job], limits)?.pop();
+        done.ok_or_else(|| Failure::Failed("a job was not answered".into()))
+    }
+
+    /// The same for several jobs, which wait together; answers in order.
+    pub(crate) fn call_all(&self, jobs: Vec<J>, limits: Limits) -> Result<Vec<Done<R>>, Failure> {
         let closed = match &*self.gate.lock() {
             Some(gate) => gate.closed.clone(),
             None => return Err(Failure::Cancelled),
         };
-        let (reply, answer) = bounded(1);
         let withdrawn = Arc::new(AtomicBool::new(false));
-        let waiting = Waiting {
-            job,
-            limits,
-            since: Instant::now(),
-            withdrawn: withdrawn.clone(),
-            reply,
-        };
+        let since = Instant::now();
+        let (waiting, answers): (Vec<_>, Vec<_>) = jobs
+            .into_iter()
+            .map(|job| {
+                let (reply, answer) = bounded(1);
+                let waiting = Waiting {
+                    job,
+                    limits,
+                    since,
+                    withdrawn: withdrawn.clone(),
+                    reply,
+                };
+                (waiting, answer)
+            })
+            .unzip();
         let gone = || Failure::Failed("the worker has ended".into());
-        let jobs = self.jobs.as_ref().ok_or_else(gone)?;
-        jobs.send(waiting).map_err(|_| gone())?;
-        select! {
-            recv(answer) -> done => done.unwrap_or_else(|_| Err(gone())),
-            recv(closed) -> _ => {
-                withdrawn.store(true, Ordering::Relaxed);
-                Err(Failure::Cancelled)
+        let worker = self.jobs.as_ref().ok_or_else(gone)?;
+        worker.send(waiting).map_err(|_| gone())?;
+        let wait = |answer: Receiver<Result<Done<R>, Failure>>| {
+            select! {
+                recv(answer) -> done => done.unwrap_or_else(|_| Err(gone())),
+                recv(closed) -> _ => Err(Failure::Cancelled),
             }
+        };
+        let done: Result<Vec<_>, _> = answers.into_iter().map(wait).collect();
+        if done.is_err() {
+            withdrawn.store(true, Ordering::Relaxed);
         }
+        done
     }
 
     /// Ends a wait at once, and lets nobody wait until it is opened again.
@@ -180,7 +197,7 @@ impl<J, R> Drop for Line<J, R> {
 
 /// What the worker's thread knows.
 struct Batches<J, R> {
-    received: Receiver<Waiting<J, R>>,
+    received: Receiver<Vec<Waiting<J, R>>>,
     lines: Arc<AtomicUsize>,
     waiting: Vec<Waiting<J, R>>,
 }
@@ -219,7 +236,7 @@ impl<J, R> Batches<J, R> {
     /// Waits until there is a batch to be done; false when nobody can ask any more.
     fn gather(&mut self) -> bool {
         loop {
-            self.waiting.extend(self.received.try_iter());
+            self.waiting.extend(self.received.try_iter().flatten());
             self.forget_withdrawn();
             let next = match self.patience() {
                 Some(Duration::ZERO) => return true,
@@ -230,7 +247,7 @@ impl<J, R> Batches<J, R> {
                     .map_err(|_| RecvTimeoutError::Disconnected),
             };
             match next {
-                Ok(waiting) => self.waiting.push(waiting),
+                Ok(waiting) => self.waiting.extend(waiting),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     self.forget_withdrawn();

@@ -52,6 +52,15 @@ impl EngineLine {
         self.line.call(job, limits)
     }
 
+    /// The same for several jobs, which wait together; answers in order.
+    pub(crate) fn call_all(
+        &self,
+        jobs: Vec<Job>,
+        limits: Limits,
+    ) -> Result<Vec<Done<Finding>>, Failure> {
+        self.line.call_all(jobs, limits)
+    }
+
     /// Ends a wait at once, and lets nobody wait until it is opened again.
     pub(crate) fn close(&self) {
         self.line.close();

@@ -6,7 +6,10 @@
 use acdclip_model::{
     map::Region,
     record::Record,
-    stream::events::{Event, EventKind},
+    stream::{
+        events::{Event, EventKind},
+        place::Break,
+    },
 };
 use gst_video::VideoRegionOfInterestMeta;
 
@@ -103,6 +106,22 @@ pub(crate) fn event_message(event: &Event, record: &Record) -> gst::Structure {
     structure
 }
 
+/// The message about a break in a strip, before `line`.
+pub(crate) fn seam_message(line: u64, why: Break) -> gst::Structure {
+    let builder = gst::Structure::builder(STRUCTURE)
+        .field("type", "strip-break")
+        .field("line", line);
+    match why {
+        Break::Start => builder.field("reason", "start"),
+        Break::Jump { from, to } => builder
+            .field("reason", "lines-lost")
+            .field("from", from)
+            .field("to", to),
+        Break::Reversed { at } => builder.field("reason", "reversed").field("at", at),
+    }
+    .build()
+}
+
 fn fill(structure: &mut gst::StructureRef, record: &Record) {
     if let Some(pts) = record.pts {
         structure.set("pts", pts);
@@ -143,7 +162,24 @@ fn region(region: &Region) -> gst::Structure {
     if let Some(id) = region.event_id {
         structure.set("event-id", id);
     }
+    place(&mut structure, region);
     structure
+}
+
+/// Where on the strip it is, if frames are pieces of one.
+fn place(structure: &mut gst::StructureRef, region: &Region) {
+    let Some(place) = region.place else { return };
+    structure.set("line", place.line);
+    structure.set("last-line", place.last_line);
+    for (name, mm) in [
+        ("position-mm", place.position_mm),
+        ("length-mm", place.length_mm),
+        ("width-mm", place.width_mm),
+    ] {
+        if let Some(mm) = mm {
+            structure.set(name, mm);
+        }
+    }
 }
 
 /// What a region of interest says beside its rectangle. The rectangle is scaled with the picture, these are not: they are in pixels of a
@@ -160,6 +196,7 @@ fn region_parameters(region: &Region, record: &Record) -> gst::Structure {
     if let Some(id) = region.event_id {
         parameters.set("event-id", id);
     }
+    place(&mut parameters, region);
     parameters
 }
 
@@ -194,6 +231,7 @@ mod tests {
                 area: 30,
                 centroid: [6.5, 8.5],
                 event_id: Some(3),
+                place: None,
             }],
             model: "0123abcd".into(),
             ..Record::default()

@@ -11,7 +11,7 @@ use gst_video::{
 use crate::overlay::canvas::{Canvas, PlaneMut};
 
 /// The formats that the elements take, those they are most often fed first.
-const FORMATS: [VideoFormat; 13] = [
+const FORMATS: [VideoFormat; 14] = [
     VideoFormat::I420,
     VideoFormat::Nv12,
     VideoFormat::Rgb,
@@ -25,6 +25,7 @@ const FORMATS: [VideoFormat; 13] = [
     VideoFormat::Argb,
     VideoFormat::Abgr,
     VideoFormat::Gray8,
+    VideoFormat::Gray16Le,
 ];
 
 /// A sink and a source pad that are always there, for any of [`FORMATS`].
@@ -87,9 +88,29 @@ impl Picture {
         })
     }
 
+    /// The same with that many bits of 16 in use, where it is grey of 16 bits.
+    pub(crate) fn with_gray_depth(self, depth: u8) -> Self {
+        match self.format {
+            PixelFormat::Gray16 { .. } => Self {
+                format: PixelFormat::Gray16 { depth },
+                ..self
+            },
+            _ => self,
+        }
+    }
+
     /// Width and height in pixels.
     pub(crate) fn size(&self) -> (u32, u32) {
         (self.info.width(), self.info.height())
+    }
+
+    /// From frame to frame, where the caps say.
+    pub(crate) fn frame_duration(&self) -> Option<std::time::Duration> {
+        let fps = self.info.fps();
+        let known = fps.numer() > 0 && fps.denom() > 0;
+        known.then(|| {
+            std::time::Duration::from_secs_f64(f64::from(fps.denom()) / f64::from(fps.numer()))
+        })
     }
 
     /// Pixels, across and down, on whose multiples a part of the frame may begin: whole colour samples, of the same field.
@@ -161,6 +182,7 @@ fn pixel_format(format: VideoFormat) -> Option<PixelFormat> {
         VideoFormat::Xrgb | VideoFormat::Argb => PixelFormat::Xrgb,
         VideoFormat::Xbgr | VideoFormat::Abgr => PixelFormat::Xbgr,
         VideoFormat::Gray8 => PixelFormat::Gray8,
+        VideoFormat::Gray16Le => PixelFormat::Gray16 { depth: 16 },
         VideoFormat::Nv12 => PixelFormat::Nv12,
         VideoFormat::I420 => PixelFormat::I420,
         _ => return None,

@@ -12,7 +12,11 @@ use acdclip_model::{
     config::Domain,
     detector::DEFAULT_THRESHOLD,
     preprocess::Resize,
-    stream::alarm::{Durations, Levels},
+    stream::{
+        alarm::{Durations, Levels},
+        place::Pitch,
+        tiling::{Choice, Tiling},
+    },
 };
 use gst::glib;
 use serde::Deserialize;
@@ -112,6 +116,86 @@ pub(crate) enum Mode {
     Latest,
 }
 
+/// What of a frame the network is shown at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, glib::Enum)]
+#[serde(rename_all = "kebab-case")]
+#[enum_type(name = "AcdClipTiling")]
+pub(crate) enum TilingMode {
+    /// The whole frame, unless it is too long or too large for that.
+    #[default]
+    #[enum_value(
+        name = "grid for frames that are long or very large, else none",
+        nick = "auto"
+    )]
+    Auto,
+    /// The whole frame.
+    #[enum_value(name = "Each frame is shown to the network whole", nick = "none")]
+    None,
+    /// Tiles of each frame.
+    #[enum_value(name = "Each frame is cut into square tiles", nick = "grid")]
+    Grid,
+    /// Tiles of a strip.
+    #[enum_value(
+        name = "Frames are pieces of one strip, which is cut into square tiles across their seams",
+        nick = "scan"
+    )]
+    Scan,
+}
+
+impl From<TilingMode> for Tiling {
+    fn from(mode: TilingMode) -> Self {
+        match mode {
+            TilingMode::Auto => Self::Auto,
+            TilingMode::None => Self::None,
+            TilingMode::Grid => Self::Grid,
+            TilingMode::Scan => Self::Scan,
+        }
+    }
+}
+
+/// What is left out of a strip by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, glib::Enum)]
+#[serde(rename_all = "kebab-case")]
+#[enum_type(name = "AcdClipAutoMask")]
+pub(crate) enum AutoMask {
+    /// Nothing.
+    #[default]
+    #[enum_value(name = "Nothing", nick = "none")]
+    None,
+    /// What lies beside the strip.
+    #[enum_value(
+        name = "What lies beside the bright part of a strip, with tiling=scan",
+        nick = "strip"
+    )]
+    Strip,
+}
+
+/// What says where on the track a line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, glib::Enum)]
+#[serde(rename_all = "kebab-case")]
+#[enum_type(name = "AcdClipEncoder")]
+pub(crate) enum Encoder {
+    /// Nothing.
+    #[default]
+    #[enum_value(name = "Nothing: lines are numbered as they come", nick = "none")]
+    None,
+    /// The number of the line.
+    #[enum_value(name = "The number of the line, times line-pitch-mm", nick = "pitch")]
+    Pitch,
+    /// A meta on the buffer.
+    #[enum_value(
+        name = "A GstReferenceTimestampMeta of caps timestamp/x-line-counter: the counter of the frame's first line",
+        nick = "meta"
+    )]
+    Meta,
+    /// The line itself.
+    #[enum_value(
+        name = "The first four bytes of each line: its counter, the lowest byte first",
+        nick = "pixels"
+    )]
+    Pixels,
+}
+
 /// What happens when frames cannot be scored any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, glib::Enum)]
 #[serde(rename_all = "kebab-case")]
@@ -160,6 +244,18 @@ pub(crate) struct Options {
     pub(crate) abnormal_prompts: Option<Vec<String>>,
     pub(crate) roi: Option<String>,
     pub(crate) mask: Option<String>,
+    pub(crate) tiling: Option<TilingMode>,
+    pub(crate) tile_size: Option<u32>,
+    pub(crate) tile_overlap: Option<u32>,
+    pub(crate) working_resolution: Option<u32>,
+    pub(crate) line_advance: Option<u32>,
+    pub(crate) merge_distance: Option<u32>,
+    pub(crate) auto_mask: Option<AutoMask>,
+    pub(crate) encoder: Option<Encoder>,
+    pub(crate) line_pitch_mm: Option<f64>,
+    pub(crate) pixel_pitch_mm: Option<f64>,
+    pub(crate) start_mm: Option<f64>,
+    pub(crate) gray_depth: Option<u32>,
     pub(crate) jsonl_location: Option<String>,
     #[serde(default, deserialize_with = "parts")]
     pub(crate) overlay: Option<Parts>,
@@ -170,6 +266,18 @@ pub(crate) struct Options {
 
 /// Most frames in a batch, for memory's sake.
 pub(crate) const MAX_BATCH: u32 = 64;
+
+/// Pixels of what is counted in pixels, at most: no frame is larger.
+pub(crate) const MAX_PIXELS: u32 = 1 << 20;
+
+/// A line every kilometre.
+pub(crate) const MAX_PITCH_MM: f64 = 1e6;
+
+/// Some way around the earth.
+pub(crate) const MAX_START_MM: f64 = 1e11;
+
+/// Bits of grey that a camera may use of 16.
+pub(crate) const GRAY_DEPTHS: (u32, u32) = (8, 16);
 
 /// A minute, in milliseconds.
 pub(crate) const MAX_PROCESSING_LATENCY: i32 = 60_000;
@@ -227,6 +335,27 @@ pub(crate) struct Settings {
     pub(crate) roi: String,
     /// Path of a picture that is black where nothing is looked at; empty for none.
     pub(crate) mask: String,
+    pub(crate) tiling: TilingMode,
+    /// Side of a tile in pixels of the frame; 0 for what suits.
+    pub(crate) tile_size: u32,
+    /// Pixels that tiles share; 0 for an eighth of their side.
+    pub(crate) tile_overlap: u32,
+    /// The network's pixels along a frame's shorter side, or across a strip; 0 for what suits.
+    pub(crate) working_resolution: u32,
+    /// New lines at the end of each frame of a strip; 0 for all.
+    pub(crate) line_advance: u32,
+    /// Pixels between parts of one flaw of a strip, at most.
+    pub(crate) merge_distance: u32,
+    pub(crate) auto_mask: AutoMask,
+    pub(crate) encoder: Encoder,
+    /// Millimetres from line to line; 0 where that is not known.
+    pub(crate) line_pitch_mm: f64,
+    /// Millimetres from pixel to pixel across; 0 for those from line to line.
+    pub(crate) pixel_pitch_mm: f64,
+    /// Millimetres on the track at counter 0.
+    pub(crate) start_mm: f64,
+    /// Bits of 16 that grey uses.
+    pub(crate) gray_depth: u32,
     /// Where JSON lines go; empty for nowhere.
     pub(crate) jsonl_location: String,
     pub(crate) overlay: Parts,
@@ -265,6 +394,18 @@ impl Default for Settings {
             abnormal_prompts: Vec::new(),
             roi: String::new(),
             mask: String::new(),
+            tiling: TilingMode::default(),
+            tile_size: 0,
+            tile_overlap: 0,
+            working_resolution: 0,
+            line_advance: 0,
+            merge_distance: 0,
+            auto_mask: AutoMask::default(),
+            encoder: Encoder::default(),
+            line_pitch_mm: 0.0,
+            pixel_pitch_mm: 0.0,
+            start_mm: 0.0,
+            gray_depth: 16,
             jsonl_location: String::new(),
             overlay: Parts::HEATMAP | Parts::CONTOUR | Parts::SCORE,
             opacity: 0.6,
@@ -315,6 +456,18 @@ impl Settings {
             abnormal_prompts,
             roi,
             mask,
+            tiling,
+            tile_size,
+            tile_overlap,
+            working_resolution,
+            line_advance,
+            merge_distance,
+            auto_mask,
+            encoder,
+            line_pitch_mm,
+            pixel_pitch_mm,
+            start_mm,
+            gray_depth,
             jsonl_location,
             overlay,
             opacity,
@@ -341,6 +494,26 @@ impl Settings {
     /// The levels of a region.
     pub(crate) fn pixel_levels(&self) -> Levels {
         levels(self.pixel_threshold(), self.map_release_threshold)
+    }
+
+    /// How frames are cut into tiles.
+    pub(crate) fn tiles(&self) -> Choice {
+        Choice {
+            tile_size: self.tile_size as usize,
+            tile_overlap: self.tile_overlap as usize,
+            working_resolution: self.working_resolution as usize,
+        }
+    }
+
+    /// What lines and pixels are on the track.
+    pub(crate) fn pitch(&self) -> Pitch {
+        let known = |mm: f64| (mm > 0.0).then_some(mm);
+        let line_mm = known(self.line_pitch_mm).filter(|_| self.encoder != Encoder::None);
+        Pitch {
+            line_mm,
+            pixel_mm: known(self.pixel_pitch_mm).or(known(self.line_pitch_mm)),
+            start_mm: self.start_mm,
+        }
     }
 
     /// How long an anomaly must last, and be gone, to count.
@@ -458,6 +631,25 @@ impl Options {
         let batch = self.max_batch.map(f64::from);
         within("max-batch", batch, 0.0, f64::from(MAX_BATCH))?;
         within("opacity", self.opacity, 0.0, 1.0)?;
+        within("line-pitch-mm", self.line_pitch_mm, 0.0, MAX_PITCH_MM)?;
+        within("pixel-pitch-mm", self.pixel_pitch_mm, 0.0, MAX_PITCH_MM)?;
+        within("start-mm", self.start_mm, -MAX_START_MM, MAX_START_MM)?;
+        for (key, value) in [
+            ("tile-size", self.tile_size),
+            ("tile-overlap", self.tile_overlap),
+            ("working-resolution", self.working_resolution),
+            ("line-advance", self.line_advance),
+            ("merge-distance", self.merge_distance),
+        ] {
+            within(key, value.map(f64::from), 0.0, f64::from(MAX_PIXELS))?;
+        }
+        let depth = self.gray_depth.map(f64::from);
+        within(
+            "gray-depth",
+            depth,
+            f64::from(GRAY_DEPTHS.0),
+            f64::from(GRAY_DEPTHS.1),
+        )?;
         within(
             "interval",
             self.interval.map(f64::from),

@@ -91,6 +91,8 @@ pub(crate) struct Stats {
     pub(crate) class: String,
     pub(crate) mode: &'static str,
     pub(crate) events: u64,
+    pub(crate) strip_lines: u64,
+    pub(crate) strip_breaks: u64,
     frames: u64,
     scored: u64,
     late: u64,
@@ -166,6 +168,8 @@ impl Stats {
             .field("late", self.late)
             .field("failed", self.failed)
             .field("events", self.events)
+            .field("strip-lines", self.strip_lines)
+            .field("strip-breaks", self.strip_breaks)
             .field("last-latency-us", self.last.as_micros() as u64)
             .field("mean-latency-us", self.total.as_micros() as u64 / scored)
             .field("max-latency-us", self.max.as_micros() as u64)

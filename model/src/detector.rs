@@ -11,7 +11,7 @@ use crate::{
     config::{Config, Domain, Prompts},
     error::{Error, Result},
     frame::Frame,
-    map::{AnomalyMap, Region},
+    map::{AnomalyMap, MapValues, Region},
     mask::Mask,
     memory::{self, Memory},
     net::{AcdClip, TextEncoder, Tokens},
@@ -38,8 +38,10 @@ pub struct Settings {
     pub map_threshold: f32,
     /// Smallest region in frame pixels.
     pub min_area: u64,
-    /// What of the frame counts, stretched over it; none for all of it. What does not count the network sees as mean colour.
+    /// What of the frame counts, stretched over it; none for all of it.
     pub mask: Option<Arc<Mask>>,
+    /// Whether the network sees what does not count as mean colour, not as it is.
+    pub blanks: bool,
     /// The scales that score and map are given on; none for raw ones. The map threshold is on the map's scale.
     pub calibration: Option<Scales>,
 }
@@ -53,6 +55,7 @@ impl Default for Settings {
             map_threshold: DEFAULT_THRESHOLD,
             min_area: 0,
             mask: None,
+            blanks: true,
             calibration: None,
         }
     }
@@ -222,6 +225,16 @@ impl Detector {
         self.bundle.config()
     }
 
+    /// Patches along a side of the network's input.
+    pub fn patches(&self) -> usize {
+        self.config().input_size / self.config().vision.patch_size
+    }
+
+    /// What its maps' values are.
+    pub fn map_values(&self) -> MapValues {
+        self.net.map_values()
+    }
+
     /// The bundle it was loaded from.
     pub fn bundle(&self) -> &Bundle {
         &self.bundle
@@ -327,7 +340,7 @@ impl Detector {
         let view = View {
             resize: settings.resize,
             pixel_aspect: settings.pixel_aspect,
-            mask: settings.mask.as_deref(),
+            mask: settings.mask.as_deref().filter(|_| settings.blanks),
         };
         let placement = self
             .preprocessor

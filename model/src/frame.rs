@@ -19,6 +19,11 @@ pub enum PixelFormat {
     Xbgr,
     /// 1 byte: luma.
     Gray8,
+    /// 2 bytes, the lower one first: luma in the lowest `depth` bits, 8 to 16, as cameras of 10 or 12 bits give it. It is looked at in 8 bits.
+    Gray16 {
+        /// Bits that are used.
+        depth: u8,
+    },
     /// Luma plane, then a plane of interleaved U and V at half size both ways.
     Nv12,
     /// Luma, U and V planes, the latter two at half size both ways.
@@ -110,10 +115,17 @@ impl PixelFormat {
             (Self::Rgbx | Self::Bgrx | Self::Xrgb | Self::Xbgr, _) => {
                 (width.saturating_mul(4), height)
             }
+            (Self::Gray16 { .. }, _) => (width.saturating_mul(2), height),
             (Self::Gray8, _) | (Self::Nv12 | Self::I420, 0) => (width, height),
             (Self::Nv12, _) => (half_w.saturating_mul(2), half_h),
             (Self::I420, _) => (half_w, half_h),
         }
+    }
+
+    /// The 8 bits that two bytes of [`Gray16`](Self::Gray16) with that depth are looked at in; white where more bits are used.
+    pub(crate) fn narrowed(bytes: [u8; 2], depth: u8) -> u8 {
+        let value = u16::from_le_bytes(bytes) >> depth.saturating_sub(8).min(8);
+        value.min(u16::from(u8::MAX)) as u8
     }
 
     /// What left and top edge of a part must be multiples of, see [`Frame::crop`]: 2 where pixels share a chroma sample, else 1.

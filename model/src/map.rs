@@ -17,6 +17,7 @@ use crate::{
     error::{Error, Result},
     mask::Mask,
     preprocess::Placement,
+    record::Place,
 };
 
 /// The value of what does not count, of either kind: below every threshold, and of probability 0.
@@ -65,6 +66,9 @@ pub struct Region {
     /// The event that it is seen in.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub event_id: Option<u64>,
+    /// Where on the strip it is, where frames are pieces of one.
+    #[serde(flatten)]
+    pub place: Option<Place>,
 }
 
 /// For each of a row's pixels: the two grid columns it lies between and how far towards the second.
@@ -76,6 +80,17 @@ pub struct Axis {
 impl Axis {
     /// `len` frame pixels laid over `[start, start + extent)` of an input of `input` pixels on a grid of `grid`.
     fn new(len: usize, start: f32, extent: f32, input: usize, grid: usize) -> Self {
+        let pixels = (0..len).map(|i| i as f32);
+        Self::through(pixels, len, (start, extent), (input, grid))
+    }
+
+    /// The same for some positions alone, in frame pixels; one beside the frame is as the edge of the input that is nearest.
+    fn through(
+        positions: impl Iterator<Item = f32>,
+        len: usize,
+        (start, extent): (f32, f32),
+        (input, grid): (usize, usize),
+    ) -> Self {
         let last = (input - 1) as f32;
         let to_grid = if input > 1 {
             (grid - 1) as f32 / last
@@ -83,9 +98,9 @@ impl Axis {
             0.0
         };
         let step = extent / len as f32;
-        let taps = (0..len)
-            .map(|i| {
-                let pixel = (start + (i as f32 + 0.5) * step - 0.5).clamp(0.0, last);
+        let taps = positions
+            .map(|position| {
+                let pixel = (start + (position + 0.5) * step - 0.5).clamp(0.0, last);
                 let at = pixel * to_grid;
                 let low = (at as usize).min(grid.saturating_sub(2));
                 (low, at - low as f32)
@@ -339,6 +354,31 @@ impl AnomalyMap {
         }
     }
 
+    /// Values where each of `columns` meets each of `rows`, row by row. Positions are in pixels of the measured frame, which is `width` x
+    /// `height`; a mask takes nothing away.
+    pub(crate) fn values_at(
+        &self,
+        columns: impl Iterator<Item = f32>,
+        rows: impl Iterator<Item = f32>,
+        (width, height): (usize, usize),
+    ) -> Vec<f32> {
+        let at = self.placement;
+        let across = (self.input.0, self.grid.0);
+        let down = (self.input.1, self.grid.1);
+        let sampler = Sampler {
+            map: self,
+            columns: Axis::through(columns, width, (at.x, at.width), across),
+            rows: Axis::through(rows, height, (at.y, at.height), down),
+            cover: None,
+        };
+        let (width, height) = (sampler.columns.len(), sampler.rows.len());
+        let (mut values, mut scratch) = (vec![0.0; width * height], Vec::new());
+        for (y, row) in values.chunks_exact_mut(width.max(1)).enumerate() {
+            sampler.row(y, &mut scratch, row);
+        }
+        values
+    }
+
     /// Probabilities at the network's input size, row by row: what the official code evaluates.
     pub fn upsample(&self) -> Vec<f32> {
         self.probabilities(&self.over_input())
@@ -484,6 +524,7 @@ impl Blob {
                 centre(self.sum[1], scale.1, frame.1),
             ],
             event_id: None,
+            place: None,
         }
     }
 }

@@ -73,6 +73,38 @@ impl Mask {
         Self::new(width, height, pixels)
     }
 
+    /// A mask of bands, each of so many rows and with the columns that count in all of them.
+    ///
+    /// An error as those of [`Self::new`], or if a band is not `width` columns wide.
+    pub(crate) fn banded(width: usize, bands: &[(usize, Arc<[bool]>)]) -> Result<Self> {
+        let pixels: Vec<bool> = bands
+            .iter()
+            .flat_map(|(_, columns)| columns.iter().copied())
+            .collect();
+        check_size(width, bands.len(), pixels.len())?;
+        let rows = bands
+            .iter()
+            .zip(0..)
+            .flat_map(|((height, _), band)| std::iter::repeat_n(band, *height));
+        let mask = Self {
+            rows: rows.collect(),
+            ..Self::new(width, bands.len(), pixels)?
+        };
+        check_sides(width, mask.height())?;
+        Ok(mask)
+    }
+
+    /// Which columns count in every row.
+    pub fn columns(&self) -> Vec<bool> {
+        let mut columns = vec![true; self.width()];
+        for y in 0..self.height() {
+            for (all, counts) in columns.iter_mut().zip(self.row(y)) {
+                *all &= counts;
+            }
+        }
+        columns
+    }
+
     /// Width in pixels.
     pub fn width(&self) -> usize {
         self.columns.len()
@@ -139,14 +171,19 @@ fn nearest(i: usize, len: usize, of: usize) -> usize {
     ((2 * i + 1) * of / (2 * len)) as usize
 }
 
-fn check_size(width: usize, height: usize, found: usize) -> Result<()> {
+fn check_sides(width: usize, height: usize) -> Result<()> {
     let sides = 1..=Frame::MAX_SIDE;
-    if !sides.contains(&width) || !sides.contains(&height) {
-        return Err(Error::Frame(format!(
-            "wanted a mask from 1x1 to {m}x{m} pixels, found {width}x{height}",
-            m = Frame::MAX_SIDE
-        )));
+    if sides.contains(&width) && sides.contains(&height) {
+        return Ok(());
     }
+    Err(Error::Frame(format!(
+        "wanted a mask from 1x1 to {m}x{m} pixels, found {width}x{height}",
+        m = Frame::MAX_SIDE
+    )))
+}
+
+fn check_size(width: usize, height: usize, found: usize) -> Result<()> {
+    check_sides(width, height)?;
     // Both sides are at most MAX_SIDE, but their product need not fit 32 bits.
     let wanted = width as u64 * height as u64;
     if wanted > Mask::MAX_PIXELS as u64 {

@@ -122,7 +122,9 @@ impl Layout {
             PixelFormat::Bgrx => interleaved(PixelType::U8x4, [2, 1, 0]),
             PixelFormat::Xrgb => interleaved(PixelType::U8x4, [1, 2, 3]),
             PixelFormat::Xbgr => interleaved(PixelType::U8x4, [3, 2, 1]),
-            PixelFormat::Gray8 => interleaved(PixelType::U8, [0, 0, 0]),
+            PixelFormat::Gray8 | PixelFormat::Gray16 { .. } => {
+                interleaved(PixelType::U8, [0, 0, 0])
+            }
             PixelFormat::Nv12 | PixelFormat::I420 => Self {
                 pixel: PixelType::U8,
                 pictures: 3,
@@ -307,23 +309,37 @@ impl Preprocessor {
 /// The frame's pictures in full range, without padding: the frame's own bytes where they are that already, else made in `buffer`.
 fn samples<'a>(frame: &Frame<'a>, buffer: &'a mut Vec<u8>, scratch: &mut yuv::Scratch) -> &'a [u8] {
     let is_full = frame.colorimetry().range == Range::Full;
+    let rows = || (0..frame.height()).map(|y| frame.row(0, y));
     match (frame.format(), frame.packed(0)) {
-        (PixelFormat::Nv12 | PixelFormat::I420, _) => yuv::to_rgb_planes(frame, buffer, scratch),
+        (PixelFormat::Nv12 | PixelFormat::I420, _) => {
+            yuv::to_rgb_planes(frame, buffer, scratch);
+            return buffer;
+        }
+        (PixelFormat::Gray16 { depth }, _) => {
+            buffer.clear();
+            for row in rows() {
+                buffer.extend(narrowed(row, depth));
+            }
+        }
         (_, Some(packed)) if is_full => return packed,
         _ => {
             buffer.clear();
-            for y in 0..frame.height() {
-                buffer.extend_from_slice(frame.row(0, y));
-            }
-            if !is_full {
-                let full = full_range();
-                for sample in buffer.iter_mut() {
-                    *sample = full[usize::from(*sample)];
-                }
-            }
+            rows().for_each(|row| buffer.extend_from_slice(row));
+        }
+    }
+    if !is_full {
+        let full = full_range();
+        for sample in buffer.iter_mut() {
+            *sample = full[usize::from(*sample)];
         }
     }
     buffer
+}
+
+/// A row of [`PixelFormat::Gray16`] in 8 bits.
+pub(crate) fn narrowed(row: &[u8], depth: u8) -> impl Iterator<Item = u8> + '_ {
+    let pairs = row.chunks_exact(2);
+    pairs.map(move |pair| PixelFormat::narrowed([pair[0], pair[1]], depth))
 }
 
 /// What each sample of a limited range is in full range.

@@ -7,6 +7,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::map::Region;
 
+/// Where on a strip something is, whose lines are numbered from 0 in the order in which they were seen.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Place {
+    /// First line.
+    pub line: u64,
+    /// Last line.
+    pub last_line: u64,
+    /// Millimetres on the track, of the end that is nearer to its beginning; none where nobody said how far apart lines are.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub position_mm: Option<f64>,
+    /// Millimetres along the track.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub length_mm: Option<f64>,
+    /// Millimetres across.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub width_mm: Option<f64>,
+}
+
 /// What is known of one outgoing frame.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Record {

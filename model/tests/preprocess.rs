@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 const CLIP_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 const CLIP_STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
-const FORMATS: [PixelFormat; 9] = [
+const FORMATS: [PixelFormat; 11] = [
     PixelFormat::Rgb,
     PixelFormat::Bgr,
     PixelFormat::Rgbx,
@@ -20,6 +20,8 @@ const FORMATS: [PixelFormat; 9] = [
     PixelFormat::Xrgb,
     PixelFormat::Xbgr,
     PixelFormat::Gray8,
+    PixelFormat::Gray16 { depth: 16 },
+    PixelFormat::Gray16 { depth: 10 },
     PixelFormat::Nv12,
     PixelFormat::I420,
 ];
@@ -77,6 +79,7 @@ impl Picture {
                 let (shared, bytes) = match (format, plane) {
                     (PixelFormat::Rgb | PixelFormat::Bgr, _) => (1, 3),
                     (PixelFormat::Gray8, _) | (PixelFormat::Nv12 | PixelFormat::I420, 0) => (1, 1),
+                    (PixelFormat::Gray16 { .. }, _) => (1, 2),
                     (PixelFormat::Nv12, _) => (2, 2),
                     (PixelFormat::I420, _) => (2, 1),
                     _ => (1, 4),
@@ -140,6 +143,11 @@ fn exact_rgb(frame: &Frame<'_>, x: usize, y: usize) -> [f64; 3] {
         PixelFormat::Xrgb => return packed(4, [1, 2, 3]),
         PixelFormat::Xbgr => return packed(4, [3, 2, 1]),
         PixelFormat::Gray8 => return packed(1, [0, 0, 0]),
+        PixelFormat::Gray16 { depth } => {
+            let value = sample(0, 2 * x, y) + 256.0 * sample(0, 2 * x + 1, y);
+            let steps = f64::from(1 << (depth - 8));
+            return [luma((value / steps).floor().min(255.0)).clamp(0.0, 255.0); 3];
+        }
         PixelFormat::Nv12 => (sample(1, x / 2 * 2, y / 2), sample(1, x / 2 * 2 + 1, y / 2)),
         PixelFormat::I420 => (sample(1, x / 2, y / 2), sample(2, x / 2, y / 2)),
     };

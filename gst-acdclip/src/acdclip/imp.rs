@@ -1,6 +1,7 @@
 //! The element: properties, negotiation, flow. What a frame means is decided in [`super::session`].
 
 use std::{
+    collections::VecDeque,
     path::{Path, PathBuf},
     sync::{Arc, LazyLock},
     thread::JoinHandle,
@@ -18,7 +19,8 @@ use parking_lot::Mutex;
 use super::{
     late::Lateness,
     lines::JsonLines,
-    session::{Pace, Session, Trouble, View},
+    session::{Pace, Passage, Session, Trouble, View},
+    strip::Departure,
     subject::{self, Subject, Wish},
 };
 use crate::{
@@ -27,8 +29,9 @@ use crate::{
     latency::LatencyMeter,
     meta,
     overlay::{Parts, Style},
+    patch_map::PatchMap,
     picture::{self, Picture},
-    profile::{self, Messages, Mode, OnError, Options, Settings},
+    profile::{self, Messages, Mode, OnError, Options, Settings, TilingMode},
     report::Report,
     stats::{Stage, Stats},
 };
@@ -159,6 +162,16 @@ pub(crate) struct AcdClip {
     loading: Mutex<Option<Loading>>,
     /// Whether upstream is live, once that is known.
     live: Mutex<Option<bool>>,
+    /// What is to leave next: frames of a strip whose lines have settled, and events between them.
+    ready: Mutex<VecDeque<Leaving>>,
+    /// How long a frame of a strip waits for the lines after it.
+    hold: Mutex<Duration>,
+}
+
+/// What leaves downstream.
+enum Leaving {
+    Frame(gst::Buffer),
+    Event(gst::Event),
 }
 
 impl AcdClip {
@@ -247,9 +260,7 @@ impl AcdClip {
         let start = Instant::now();
         let settings = self.settings();
         let pace = self.pace(&settings);
-        self.follow_wish(session, &settings, pace);
-        self.follow_calibration(session, &settings);
-        self.follow_view(session, &settings);
+        self.follow(session, &settings, pace);
         session.stats.mode = match pace {
             Pace::Sync => "sync",
             Pace::Latest => "latest",
@@ -280,22 +291,181 @@ impl AcdClip {
             self.complain_of_age(&settings, age);
         }
         if let Some(record) = record {
-            let begun = Instant::now();
-            drawing::draw(
-                &mut buffer,
-                &picture,
-                style(&settings),
-                &report(session, record),
-            )
-            .map_err(|e| {
-                gst::element_imp_error!(self, gst::StreamError::Failed, ("Drawing failed: {e}"));
-                gst::FlowError::Error
-            })?;
-            session.stats.time(Stage::Draw, begun.elapsed());
-            self.publish(session, &settings, record, &mut buffer)?;
+            let map = session.measured().map(|measured| measured.patches.clone());
+            self.tell(session, &settings, (record, map), (&picture, &mut buffer))?;
         }
         session.stats.time(Stage::Passage, start.elapsed());
         Ok(buffer)
+    }
+
+    /// Takes up what was set since the last frame.
+    fn follow(&self, session: &mut Session, settings: &Settings, pace: Pace) {
+        self.follow_wish(session, settings, pace);
+        self.follow_calibration(session, settings);
+        self.follow_view(session, settings);
+    }
+
+    /// Draws what is known of a frame on it, and publishes it.
+    fn tell(
+        &self,
+        session: &mut Session,
+        settings: &Settings,
+        (record, map): (&Record, Option<PatchMap>),
+        (picture, buffer): (&Picture, &mut gst::Buffer),
+    ) -> Result<(), gst::FlowError> {
+        let begun = Instant::now();
+        let report = Report::new(record, map.clone());
+        drawing::draw(buffer, picture, style(settings), &report).map_err(|e| {
+            gst::element_imp_error!(self, gst::StreamError::Failed, ("Drawing failed: {e}"));
+            gst::FlowError::Error
+        })?;
+        session.stats.time(Stage::Draw, begun.elapsed());
+        self.publish(session, settings, (record, map.as_ref()), buffer)
+    }
+
+    /// Takes a frame of a strip: what may leave now is ready then.
+    fn scan(&self, session: &mut Session, buffer: &gst::Buffer) -> Result<(), gst::FlowError> {
+        let start = Instant::now();
+        let settings = self.settings();
+        self.follow(session, &settings, Pace::Sync);
+        session.stats.mode = "scan";
+        let passage = session.scan(buffer, &settings);
+        if passage.is_new {
+            *self.hold.lock() = session.hold(&settings);
+            self.post_latency();
+        }
+        let cancelled = passage.cancelled;
+        self.let_go(session, &settings, passage)?;
+        session.stats.time(Stage::Passage, start.elapsed());
+        if cancelled {
+            return Err(gst::FlowError::Flushing);
+        }
+        Ok(())
+    }
+
+    /// Ends the strip, if there is one: all of its frames are ready to leave then.
+    fn end_strip(&self, session: &mut Session) {
+        let settings = self.settings();
+        let passage = session.end_strip(&settings);
+        // What could not be looked at or drawn on has been complained about.
+        let _ = self.let_go(session, &settings, passage);
+    }
+
+    /// Tells what came of a frame of a strip, or of its end.
+    fn let_go(
+        &self,
+        session: &mut Session,
+        settings: &Settings,
+        passage: Passage,
+    ) -> Result<(), gst::FlowError> {
+        for (line, why) in &passage.seams {
+            gst::warning!(
+                CAT,
+                imp = self,
+                "The strip is broken before line {line}: {why:?}"
+            );
+            if settings.messages != Messages::None {
+                self.post(meta::seam_message(*line, *why));
+            }
+        }
+        for mut departure in passage.departures {
+            let before = std::mem::take(&mut departure.before).into_iter();
+            let frame = self.finish(session, settings, departure)?;
+            let mut ready = self.ready.lock();
+            ready.extend(before.map(Leaving::Event));
+            ready.push_back(Leaving::Frame(frame));
+        }
+        let after = passage.after.into_iter();
+        self.ready.lock().extend(after.map(Leaving::Event));
+        self.post_events(session, settings, &passage.events, None);
+        match &passage.failure {
+            Some(failure) => self.complain(settings, failure),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes a frame of a strip ready to leave.
+    fn finish(
+        &self,
+        session: &mut Session,
+        settings: &Settings,
+        departure: Departure,
+    ) -> Result<gst::Buffer, gst::FlowError> {
+        let cost = departure.cost();
+        let Departure {
+            mut buffer,
+            known,
+            events,
+            before: _,
+        } = departure;
+        let picture = session.picture().cloned();
+        if let Some(((record, map), picture)) = known.zip(picture) {
+            self.post_events(session, settings, &events, Some(&record));
+            self.announce_latency(settings, (!cost.is_zero()).then_some(cost));
+            self.tell(
+                session,
+                settings,
+                (&record, Some(map)),
+                (&picture, &mut buffer),
+            )?;
+        }
+        Ok(buffer)
+    }
+
+    /// Ends the strip and sends off all of its frames.
+    fn drain(&self) {
+        self.with_session(|session| self.end_strip(session));
+        // Taken out first: nothing is locked while something is pushed.
+        let ready = std::mem::take(&mut *self.ready.lock());
+        let pad = self.obj().src_pad().clone();
+        for leaving in ready {
+            match leaving {
+                Leaving::Frame(buffer) => {
+                    if let Err(e) = pad.push(buffer) {
+                        gst::debug!(CAT, imp = self, "A frame of a strip was not taken: {e}");
+                    }
+                }
+                Leaving::Event(event) => {
+                    pad.push_event(event);
+                }
+            }
+        }
+    }
+
+    /// Sends off the events that come next; answers with the frame after them.
+    fn next_ready(&self) -> Option<gst::Buffer> {
+        loop {
+            let next = self.ready.lock().pop_front();
+            match next? {
+                Leaving::Frame(buffer) => return Some(buffer),
+                Leaving::Event(event) => {
+                    self.obj().src_pad().push_event(event);
+                }
+            }
+        }
+    }
+
+    /// Lets an event that comes after frames of a strip wait with them. Gives it back where none waits, or where it need not.
+    fn hold_event(&self, event: gst::Event) -> Option<gst::Event> {
+        if !event.is_serialized() {
+            return Some(event);
+        }
+        let mut event = Some(event);
+        self.with_session(|session| {
+            event = event.take().and_then(|event| session.hold_event(event));
+        });
+        event
+    }
+
+    /// Forgets the strip and all of its frames.
+    fn discard_strip(&self) {
+        let settings = self.settings();
+        self.with_session(|session| {
+            let mut passage = Passage::default();
+            session.discard_strip(&mut passage);
+            self.post_events(session, &settings, &passage.events, None);
+        });
+        self.ready.lock().clear();
     }
 
     fn is_late(&self, buffer: &gst::BufferRef) -> bool {
@@ -370,6 +540,7 @@ impl AcdClip {
             self.start_loading(session, settings, wish, engine);
             return;
         }
+        self.end_strip(session);
         match session.subject.look_for(wish.clone()) {
             Ok(()) => {
                 session.start_anew();
@@ -420,6 +591,7 @@ impl AcdClip {
     }
 
     fn take_up(&self, session: &mut Session, settings: &Settings, subject: Subject) {
+        self.end_strip(session);
         // Dropped outside the lock: with the last line goes the model.
         let old = self.wait.lock().replace(subject.line().clone());
         drop(old);
@@ -510,6 +682,7 @@ impl AcdClip {
         if wanted == *session.view() {
             return;
         }
+        self.end_strip(session);
         let Err(e) = session.choose_view(wanted.clone()) else {
             return;
         };
@@ -550,10 +723,9 @@ impl AcdClip {
         &self,
         session: &mut Session,
         settings: &Settings,
-        record: &Record,
+        (record, map): (&Record, Option<&PatchMap>),
         buffer: &mut gst::Buffer,
     ) -> Result<(), gst::FlowError> {
-        let map = session.measured().map(|measured| &measured.patches);
         meta::attach(buffer.make_mut(), record, map).map_err(|e| {
             gst::element_imp_error!(
                 self,
@@ -649,11 +821,14 @@ impl AcdClip {
 
     fn own_latency(&self) -> Duration {
         let settings = self.settings();
-        match (self.pace(&settings), settings.processing_latency) {
-            (Pace::Latest, _) => Duration::ZERO,
-            (Pace::Sync, fixed @ 0..) => Duration::from_millis(fixed.unsigned_abs().into()),
-            (Pace::Sync, _) => self.latency.lock().announced(),
+        if settings.tiling != TilingMode::Scan && self.pace(&settings) == Pace::Latest {
+            return Duration::ZERO;
         }
+        let scoring = match settings.processing_latency {
+            fixed @ 0.. => Duration::from_millis(fixed.unsigned_abs().into()),
+            _ => self.latency.lock().announced(),
+        };
+        scoring + *self.hold.lock()
     }
 
     fn answer_latency(&self, query: &mut gst::query::Latency) -> bool {
@@ -673,12 +848,6 @@ impl AcdClip {
     fn changes_latency(property: &str) -> bool {
         matches!(property, "mode" | "processing-latency")
     }
-}
-
-/// What is drawn of a frame; the map's bytes are those that it carries on.
-fn report(session: &Session, record: &Record) -> Report {
-    let map = session.measured().map(|measured| measured.patches.clone());
-    Report::new(record, map)
 }
 
 fn style(settings: &Settings) -> Style {
@@ -801,6 +970,18 @@ impl ObjectImpl for AcdClip {
             "abnormal-prompts" => own.abnormal_prompts = Some(strings(value)),
             "roi" => own.roi = value.get().ok(),
             "mask" => own.mask = value.get().ok(),
+            "tiling" => own.tiling = value.get().ok(),
+            "tile-size" => own.tile_size = value.get().ok(),
+            "tile-overlap" => own.tile_overlap = value.get().ok(),
+            "working-resolution" => own.working_resolution = value.get().ok(),
+            "line-advance" => own.line_advance = value.get().ok(),
+            "merge-distance" => own.merge_distance = value.get().ok(),
+            "auto-mask" => own.auto_mask = value.get().ok(),
+            "encoder" => own.encoder = value.get().ok(),
+            "line-pitch-mm" => own.line_pitch_mm = value.get().ok(),
+            "pixel-pitch-mm" => own.pixel_pitch_mm = value.get().ok(),
+            "start-mm" => own.start_mm = value.get().ok(),
+            "gray-depth" => own.gray_depth = value.get().ok(),
             "jsonl-location" => own.jsonl_location = value.get().ok(),
             "overlay" => own.overlay = value.get().ok(),
             "opacity" => own.opacity = value.get().ok(),
@@ -847,6 +1028,18 @@ impl ObjectImpl for AcdClip {
             "abnormal-prompts" => gst::Array::new(&settings.abnormal_prompts).to_value(),
             "roi" => settings.roi.to_value(),
             "mask" => settings.mask.to_value(),
+            "tiling" => settings.tiling.to_value(),
+            "tile-size" => settings.tile_size.to_value(),
+            "tile-overlap" => settings.tile_overlap.to_value(),
+            "working-resolution" => settings.working_resolution.to_value(),
+            "line-advance" => settings.line_advance.to_value(),
+            "merge-distance" => settings.merge_distance.to_value(),
+            "auto-mask" => settings.auto_mask.to_value(),
+            "encoder" => settings.encoder.to_value(),
+            "line-pitch-mm" => settings.line_pitch_mm.to_value(),
+            "pixel-pitch-mm" => settings.pixel_pitch_mm.to_value(),
+            "start-mm" => settings.start_mm.to_value(),
+            "gray-depth" => settings.gray_depth.to_value(),
             "jsonl-location" => settings.jsonl_location.to_value(),
             "overlay" => settings.overlay.to_value(),
             "opacity" => settings.opacity.to_value(),
@@ -898,6 +1091,32 @@ fn milliseconds(
         .blurb(blurb)
         .default_value(default)
         .mutable_playing()
+        .build()
+}
+
+/// A property in pixels, for none of which there is 0.
+fn pixels(name: &'static str, nick: &'static str, blurb: &'static str) -> glib::ParamSpec {
+    glib::ParamSpecUInt::builder(name)
+        .nick(nick)
+        .blurb(blurb)
+        .maximum(profile::MAX_PIXELS)
+        .mutable_ready()
+        .build()
+}
+
+/// A property in millimetres, 0 by default.
+fn millimetres(
+    name: &'static str,
+    nick: &'static str,
+    blurb: &'static str,
+    (low, high): (f64, f64),
+) -> glib::ParamSpec {
+    glib::ParamSpecDouble::builder(name)
+        .nick(nick)
+        .blurb(blurb)
+        .minimum(low)
+        .maximum(high)
+        .mutable_ready()
         .build()
 }
 
@@ -1003,6 +1222,72 @@ fn properties() -> Vec<glib::ParamSpec> {
             .blurb("Picture, stretched over the frame: where it is black nothing is scored, drawn on or alarmed of; empty for none")
             .default_value(Some(default.mask.as_str()))
             .mutable_playing()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("tiling", default.tiling)
+            .nick("Tiling")
+            .blurb("What of a frame the network is shown at once")
+            .mutable_ready()
+            .build(),
+        pixels(
+            "tile-size",
+            "Tile size",
+            "Side of a tile in pixels of the frame; 0 for what suits",
+        ),
+        pixels(
+            "tile-overlap",
+            "Tile overlap",
+            "Pixels that neighbouring tiles share; 0 for an eighth of their side",
+        ),
+        pixels(
+            "working-resolution",
+            "Working resolution",
+            "Pixels of the network that the shorter side of a frame, or the width of a strip, is shown with, where no tile-size is set; 0 for              what suits",
+        ),
+        pixels(
+            "line-advance",
+            "Line advance",
+            "With tiling=scan: rows at the end of each frame that the one before it does not have; 0 for all",
+        ),
+        pixels(
+            "merge-distance",
+            "Merge distance",
+            "With tiling=scan: parts of the map that are at most so many pixels apart are one flaw",
+        ),
+        glib::ParamSpecEnum::builder_with_default("auto-mask", default.auto_mask)
+            .nick("Automatic mask")
+            .blurb("What is found and left out of the picture by itself")
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("encoder", default.encoder)
+            .nick("Encoder")
+            .blurb("With tiling=scan: what says where on the track a line is")
+            .mutable_ready()
+            .build(),
+        millimetres(
+            "line-pitch-mm",
+            "Line pitch",
+            "With tiling=scan: millimetres from line to line; 0 where that is not known",
+            (0.0, profile::MAX_PITCH_MM),
+        ),
+        millimetres(
+            "pixel-pitch-mm",
+            "Pixel pitch",
+            "With tiling=scan: millimetres from pixel to pixel across; 0 for the line-pitch-mm",
+            (0.0, profile::MAX_PITCH_MM),
+        ),
+        millimetres(
+            "start-mm",
+            "Start",
+            "With tiling=scan: millimetres on the track where the counter is 0",
+            (-profile::MAX_START_MM, profile::MAX_START_MM),
+        ),
+        glib::ParamSpecUInt::builder("gray-depth")
+            .nick("Grey depth")
+            .blurb("Bits in use of GRAY16_LE, the lowest ones: 10 or 12 for cameras of that depth")
+            .minimum(profile::GRAY_DEPTHS.0)
+            .maximum(profile::GRAY_DEPTHS.1)
+            .default_value(default.gray_depth)
+            .mutable_ready()
             .build(),
         glib::ParamSpecString::builder("config")
             .nick("Config")
@@ -1157,6 +1442,7 @@ impl BaseTransformImpl for AcdClip {
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         *self.latency.lock() = LatencyMeter::default();
         *self.live.lock() = None;
+        *self.hold.lock() = Duration::ZERO;
         self.lateness.lock().forget();
         let settings = self.load_profile()?;
         let session = self.open(&settings)?;
@@ -1176,6 +1462,7 @@ impl BaseTransformImpl for AcdClip {
         let session = self.session.lock().take();
         let line = self.wait.lock().line.take();
         let loading = self.loading.lock().take();
+        self.ready.lock().clear();
         drop((session, line, loading));
         Ok(())
     }
@@ -1189,7 +1476,8 @@ impl BaseTransformImpl for AcdClip {
 
     fn set_caps(&self, incaps: &gst::Caps, _outcaps: &gst::Caps) -> Result<(), gst::LoggableError> {
         let picture = Picture::from_caps(incaps).map_err(|e| gst::loggable_error!(CAT, "{e}"))?;
-        self.with_session(|session| session.set_picture(picture));
+        let depth = self.settings().gray_depth;
+        self.with_session(|session| session.set_picture(picture, depth));
         Ok(())
     }
 
@@ -1216,17 +1504,26 @@ impl BaseTransformImpl for AcdClip {
             gst::EventView::FlushStart(_) => self.unblock(),
             // Every event that has begun ends on the bus, also where the stream is cut.
             gst::EventView::FlushStop(_) => {
+                self.discard_strip();
                 self.cut();
                 self.wait.lock().open();
             }
-            gst::EventView::Segment(_) => self.cut(),
+            gst::EventView::Caps(_) => self.drain(),
+            gst::EventView::Segment(_) => {
+                self.drain();
+                self.cut();
+            }
             gst::EventView::Eos(_) => {
+                self.drain();
                 self.report_last();
                 self.cut();
             }
             _ => {}
         }
-        self.parent_sink_event(event)
+        match self.hold_event(event) {
+            Some(event) => self.parent_sink_event(event),
+            None => true,
+        }
     }
 
     fn src_event(&self, event: gst::Event) -> bool {
@@ -1242,9 +1539,21 @@ impl BaseTransformImpl for AcdClip {
     }
 
     fn generate_output(&self) -> Result<GenerateOutputSuccess, gst::FlowError> {
+        if let Some(frame) = self.next_ready() {
+            return Ok(GenerateOutputSuccess::Buffer(frame));
+        }
         let Some(buffer) = self.take_queued_buffer() else {
             return Ok(GenerateOutputSuccess::NoOutput);
         };
+        if self.settings().tiling == TilingMode::Scan {
+            self.with_session(|session| self.scan(session, &buffer))
+                .unwrap_or(Err(gst::FlowError::Flushing))?;
+            let next = self.next_ready();
+            return Ok(next.map_or(
+                GenerateOutputSuccess::NoOutput,
+                GenerateOutputSuccess::Buffer,
+            ));
+        }
         self.with_session(|session| self.process(session, buffer))
             .unwrap_or(Err(gst::FlowError::Flushing))
             .map(GenerateOutputSuccess::Buffer)

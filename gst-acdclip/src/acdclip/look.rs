@@ -7,17 +7,22 @@ use std::{
 };
 
 use acdclip_model::{
-    config::Domain,
-    detector::{self, Finding, Text},
+    Frame,
+    detector::{self, Finding},
     mask::Mask,
     preprocess::Resize,
+    stream::{
+        scan::View,
+        strip::Strip,
+        tiling::{Choice, Tiling},
+    },
 };
 use gst_video::VideoFrameExt;
 
-use super::roi::Roi;
+use super::{roi::Roi, tiles::Viewer};
 use crate::{
     batch::{Failure, Limits},
-    engine::{EngineLine, Job},
+    engine::Job,
     picture::Picture,
     rect::Rect,
 };
@@ -45,7 +50,7 @@ pub(super) struct Scored {
 }
 
 /// Where the time went.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Times {
     pub(super) prepare: Duration,
     pub(super) queue: Duration,
@@ -53,21 +58,32 @@ pub(super) struct Times {
     pub(super) whole: Duration,
 }
 
+impl Times {
+    /// With what came after it.
+    pub(super) fn and(self, later: Self) -> Self {
+        Self {
+            prepare: self.prepare + later.prepare,
+            queue: self.queue + later.queue,
+            network: self.network + later.network,
+            whole: self.whole + later.whole,
+        }
+    }
+}
+
 /// What settings say about it.
 #[derive(Clone)]
 pub(super) struct Manner {
     pub(super) resize: Resize,
-    pub(super) domain: Option<Domain>,
     pub(super) roi: Roi,
     /// Of the whole frame.
     pub(super) mask: Option<Arc<Mask>>,
-    pub(super) limits: Limits,
+    pub(super) tiling: Tiling,
+    pub(super) tiles: Choice,
 }
 
 /// How frames of one size and format are looked at.
 pub(super) struct Look {
-    line: Arc<EngineLine>,
-    text: Text,
+    viewer: Viewer,
     picture: Picture,
     manner: Manner,
     area: Rect,
@@ -77,12 +93,7 @@ pub(super) struct Look {
 
 impl Look {
     /// An error if the region of interest lies outside of the picture.
-    pub(super) fn new(
-        line: Arc<EngineLine>,
-        text: Text,
-        picture: Picture,
-        manner: Manner,
-    ) -> Result<Self, String> {
+    pub(super) fn new(viewer: Viewer, picture: Picture, manner: Manner) -> Result<Self, String> {
         let (width, height) = picture.size();
         let area = manner.roi.rect(width, height, picture.crop_step())?;
         let mask = manner.mask.as_ref().map(|mask| {
@@ -95,52 +106,147 @@ impl Look {
         });
         Ok(Self {
             mask: mask.transpose()?,
-            line,
-            text,
+            viewer,
             picture,
             manner,
             area,
         })
     }
 
-    /// Its manner's.
+    /// How many frames the network takes at once.
     pub(super) fn limits(&self) -> Limits {
-        self.manner.limits
+        self.viewer.limits
+    }
+
+    /// How tiles are shown to the network.
+    pub(super) fn viewer(&self) -> &Viewer {
+        &self.viewer
+    }
+
+    /// What the caps say.
+    pub(super) fn picture(&self) -> &Picture {
+        &self.picture
+    }
+
+    /// The part of the frame that is looked at.
+    pub(super) fn area(&self) -> Rect {
+        self.area
+    }
+
+    /// Which columns of the area count, in every row of it; none for all of them.
+    pub(super) fn columns(&self) -> Option<Arc<[bool]>> {
+        self.mask.as_ref().map(|mask| mask.columns().into())
     }
 
     /// Has the network look at a frame, and waits for it.
     pub(super) fn score(&self, shot: Shot) -> Result<Scored, Failure> {
         let start = Instant::now();
         let failed = |e: acdclip_model::Error| Failure::Failed(e.to_string());
-        let input = self.prepare(&shot.buffer).map_err(failed)?;
         let (pts, duration) = (shot.buffer.pts(), shot.buffer.duration());
+        let ready = self.prepare(&shot.buffer).map_err(failed)?;
         // Upstream may want its memory back while the network works.
         drop(shot.buffer);
         let prepare = start.elapsed();
-        let job = Job {
-            input,
-            text: self.text.clone(),
-            domain: self.manner.domain,
+        let (finding, times, batch) = match ready {
+            Ready::Whole(input) => self.see_whole(input)?,
+            Ready::Cut(strip) => self.see_tiles(*strip)?,
         };
-        let done = self.line.call(job, self.manner.limits)?;
         Ok(Scored {
-            finding: done.answer,
+            finding,
             frame: shot.frame,
             pts,
             duration,
             size: self.picture.size(),
             area: self.area,
             times: Times {
-                prepare,
-                queue: done.queued,
-                network: done.ran,
+                prepare: prepare + times.prepare,
                 whole: start.elapsed(),
+                ..times
             },
-            batch: done.batch,
+            batch,
         })
     }
 
-    fn prepare(&self, buffer: &gst::BufferRef) -> acdclip_model::Result<detector::Input> {
+    fn see_whole(&self, input: detector::Input) -> Result<(Finding, Times, usize), Failure> {
+        let viewer = &self.viewer;
+        let job = Job {
+            input,
+            text: viewer.text.clone(),
+            domain: viewer.domain,
+        };
+        let done = viewer.line.call(job, viewer.limits)?;
+        let times = Times {
+            queue: done.queued,
+            network: done.ran,
+            ..Times::default()
+        };
+        Ok((done.answer, times, done.batch))
+    }
+
+    fn see_tiles(&self, mut strip: Strip) -> Result<(Finding, Times, usize), Failure> {
+        let failed = |e: acdclip_model::Error| Failure::Failed(e.to_string());
+        let (mut times, mut batch) = (Times::default(), 0);
+        // An interlaced frame's field has half of its rows.
+        let stretched = |mask: &Arc<Mask>| mask.stretched(strip.width(), strip.len() as usize);
+        let mask = self.mask.as_ref().map(stretched);
+        while let Some(row) = strip.due() {
+            let tiles = strip.tiles(row).into_iter();
+            let views = tiles.map(|tile| {
+                let mask = mask.as_ref().map(|mask| {
+                    let part = mask.crop(tile.x, tile.top as usize, tile.width, tile.height);
+                    part.map(Arc::new)
+                });
+                Ok(View {
+                    frame: strip.frame(tile)?,
+                    mask: mask.transpose()?,
+                    blanks: true,
+                })
+            });
+            let views: acdclip_model::Result<Vec<_>> = views.collect();
+            let seen = self.viewer.see(&views.map_err(failed)?)?;
+            (times, batch) = (times.and(seen.times), batch.max(seen.batch));
+            strip.take(row, &seen.findings, None);
+        }
+        let sight = strip.sight(0..strip.len()).map_err(failed)?;
+        let map = match &self.mask {
+            Some(mask) => sight.map.masked(mask.clone()),
+            None => sight.map,
+        };
+        let finding = Finding {
+            score: sight.score,
+            class_score: sight.class_score,
+            map_max: map.max(),
+            map,
+        };
+        Ok((finding, times, batch))
+    }
+
+    fn prepare(&self, buffer: &gst::BufferRef) -> acdclip_model::Result<Ready> {
+        self.with_frame(buffer, |frame, settings| {
+            let detector = self.viewer.line.engine().detector();
+            let size = (frame.width(), frame.height());
+            let tiling = match self.manner.tiling {
+                // What a strip's frames are looked at in is not a frame alone.
+                Tiling::Scan => Tiling::Grid,
+                tiling => tiling,
+            };
+            if !tiling.cuts(size, detector.config().input_size) {
+                return Ok(Ready::Whole(detector.prepare(frame, settings)?));
+            }
+            let tiles = self.viewer.tiles(self.manner.tiles, size.0.min(size.1))?;
+            let mut strip = self.viewer.strip(frame, tiles);
+            strip.push(frame, 0..frame.height())?;
+            strip.end();
+            Ok(Ready::Cut(Box::new(strip)))
+        })
+    }
+
+    /// Runs `f` on the part of a buffer's frame that is looked at, of an interlaced one its top field, and how it is looked at whole.
+    pub(super) fn with_frame<T>(
+        &self,
+        buffer: &gst::BufferRef,
+        f: impl FnOnce(&Frame<'_>, &detector::Settings) -> acdclip_model::Result<T>,
+    ) -> acdclip_model::Result<T> {
         let mapped = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &self.picture.info)
             .map_err(|e| {
                 acdclip_model::Error::Frame(format!("cannot be mapped for reading: {e}"))
@@ -156,7 +262,7 @@ impl Look {
         let mut settings = detector::Settings {
             resize: self.manner.resize,
             pixel_aspect: (par.numer().unsigned_abs(), par.denom().unsigned_abs()),
-            domain: self.manner.domain,
+            domain: self.viewer.domain,
             mask: self.mask.clone(),
             ..detector::Settings::default()
         };
@@ -170,6 +276,12 @@ impl Look {
         } else {
             frame
         };
-        self.line.engine().detector().prepare(&frame, &settings)
+        f(&frame, &settings)
     }
+}
+
+/// A frame, ready for the network.
+enum Ready {
+    Whole(detector::Input),
+    Cut(Box<Strip>),
 }

@@ -21,6 +21,14 @@
  * Raw scores mean something for one model and class alone. With a `calibration`, or one that the model brings along, score, map and regions
  * are on a scale on which half of the normal frames lie below 0.1 and 0.5 is alarm; `raw-score`, `class-score` and `map-max` stay raw.
  *
+ * A frame that is long or very large is cut into square tiles (`tiling=grid`, by itself with `auto`), which overlap, are shown to the network
+ * together and make one map without seams. With `tiling=scan` frames are pieces of one strip, as a line-scan camera gives it: tiles straddle
+ * the cuts, each line is looked at once, and what is found does not depend on where the strip was cut. A frame then leaves when the lines have
+ * come that its last one needs, at most a tile later, which LATENCY says, in every `mode`. A flaw is one event, however many frames it lies in, and the map alone decides:
+ * a part of the strip at or above the map's release threshold that reaches its threshold. Regions have their `line`, and with an `encoder`
+ * their place on the track; where the counter jumps or turns nothing is glued, and a message of type `strip-break` says so. `auto-mask=strip`
+ * follows the edges of the strip's bright part and leaves out what lies beside it.
+ *
  * What was found is on each buffer (one `GstVideoRegionOfInterestMeta` of type `anomaly` a region, and one custom meta `AcdClipMeta`), on
  * the bus (element messages `acdclip` with a `type` of `frame`, `event-begin`, `event-peak` or `event-end`), in a file (one JSON line a
  * frame, `jsonl-location`) and, unless `overlay` is empty, in the picture. Where nothing is drawn the pixels' memory is passed on as it
@@ -44,6 +52,10 @@
  * ]| Shows a file with its heatmap and writes one JSON record a frame.
  *
  * |[
+ * gst-launch-1.0 multifilesrc location=lines-%05d.png caps=image/png,framerate=10/1 ! pngdec ! videoconvert ! video/x-raw,format=GRAY8 ! acdclip tiling=scan encoder=pitch line-pitch-mm=0.5 ! fakesink
+ * ]| Looks at a strip in files of some lines each.
+ *
+ * |[
  * gst-launch-1.0 videotestsrc is-live=true num-buffers=50 ! video/x-raw,framerate=25/1 ! acdclip hold=500 ! videoconvert ! autovideosink
  * ]| Watches a live source, which is never held up.
  */
@@ -51,6 +63,7 @@ use gst::glib;
 use gst::prelude::*;
 
 mod backoff;
+mod counter;
 mod imp;
 mod judge;
 mod late;
@@ -60,7 +73,9 @@ mod look;
 mod mask;
 mod roi;
 mod session;
+mod strip;
 mod subject;
+mod tiles;
 
 glib::wrapper! {
     pub(crate) struct AcdClip(ObjectSubclass<imp::AcdClip>) @extends gst_base::BaseTransform, gst::Element, gst::Object;

@@ -1,5 +1,9 @@
 //! One run of the element, from start to stop: which frames are scored, and what is told of each. Belongs to the streaming thread.
 
+mod scan;
+
+pub(super) use scan::Passage;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -14,7 +18,9 @@ use super::{
     lines::JsonLines,
     look::{Look, Manner, Scored, Shot},
     roi::Roi,
+    strip::StripRun,
     subject::Subject,
+    tiles::Viewer,
 };
 use crate::{
     batch::{Failure, Limits},
@@ -25,6 +31,9 @@ use crate::{
 
 /// Frames that the network takes at once where nobody says how many: a GPU is idle with one, a CPU is not.
 const GPU_BATCH: usize = 8;
+
+/// Tiles that the network takes at once where nobody says how many, on any device: they are there together.
+const TILE_BATCH: usize = 8;
 
 /// At the end of a stream the last frame's result is waited for this long, and for four times what a frame costs.
 const LAST_RESULT: Duration = Duration::from_secs(2);
@@ -87,6 +96,9 @@ pub(super) struct Session {
     look: Option<Arc<Look>>,
     background: Option<Background>,
     judge: Judge,
+    strip: Option<StripRun>,
+    /// Flaws of strips before this one.
+    flaws_before: u64,
     backoff: Backoff,
     frames: u64,
     /// Number and time of the newest frame that was scored or offered for scoring.
@@ -127,6 +139,8 @@ impl Session {
             look: None,
             background: None,
             judge: Judge::default(),
+            strip: None,
+            flaws_before: 0,
             backoff: Backoff::default(),
             frames: 0,
             chosen: None,
@@ -162,10 +176,20 @@ impl Session {
         }
     }
 
-    /// What the caps say.
-    pub(super) fn set_picture(&mut self, picture: Picture) {
-        self.picture = Some(picture);
+    /// What the caps say, of `gray_depth` bits where it is grey of 16.
+    pub(super) fn set_picture(&mut self, picture: Picture, gray_depth: u32) {
+        self.picture = Some(picture.with_gray_depth(gray_depth as u8));
         self.forget_results();
+    }
+
+    /// How long a frame of a strip waits at most until it may leave, beside what scoring costs; nothing while there is no strip.
+    pub(super) fn hold(&self, settings: &Settings) -> Duration {
+        let Some((run, picture)) = self.strip.as_ref().zip(self.picture.as_ref()) else {
+            return Duration::ZERO;
+        };
+        let (_, height) = picture.size();
+        run.frames_held(height as usize, settings.line_advance as usize) as u32
+            * picture.frame_duration().unwrap_or(FRAME)
     }
 
     /// What the caps say; none before they are known.
@@ -344,13 +368,25 @@ impl Session {
         let picture = self.picture.clone().ok_or("a frame came before its caps")?;
         let manner = Manner {
             resize: settings.resize.into(),
-            domain: settings.domain.into(),
             roi: self.roi,
             mask: self.mask.clone(),
-            limits,
+            tiling: settings.tiling.into(),
+            tiles: settings.tiles(),
         };
-        let line = self.subject.line().clone();
-        let look = Look::new(line, self.subject.text().clone(), picture, manner)?;
+        let viewer = Viewer {
+            line: self.subject.line().clone(),
+            text: self.subject.text().clone(),
+            domain: settings.domain.into(),
+            limits,
+            tile_limits: Limits {
+                max_batch: match settings.max_batch {
+                    0 => TILE_BATCH,
+                    n => n as usize,
+                },
+                ..limits
+            },
+        };
+        let look = Look::new(viewer, picture, manner)?;
         Ok(self.look.insert(Arc::new(look)).clone())
     }
 

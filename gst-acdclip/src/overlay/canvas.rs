@@ -100,6 +100,9 @@ impl<'a> Canvas<'a> {
     }
 
     fn blend_row(&mut self, y: usize, codes: &[u16], palette: &Palette) {
+        if let PixelFormat::Gray16 { depth } = self.format {
+            return blend_deep(self.row(0, y), codes, palette, depth);
+        }
         let (step, order): (usize, &[usize]) = match self.format {
             PixelFormat::Rgb => (3, &[0, 1, 2]),
             PixelFormat::Bgr => (3, &[2, 1, 0]),
@@ -107,7 +110,7 @@ impl<'a> Canvas<'a> {
             PixelFormat::Bgrx => (4, &[2, 1, 0]),
             PixelFormat::Xrgb => (4, &[1, 2, 3]),
             PixelFormat::Xbgr => (4, &[3, 2, 1]),
-            PixelFormat::Gray8 | PixelFormat::Nv12 | PixelFormat::I420 => (1, &[0]),
+            _ => (1, &[0]),
         };
         let row = self.row(0, y);
         for (pixel, code) in row.chunks_exact_mut(step).zip(codes) {
@@ -124,6 +127,23 @@ impl<'a> Canvas<'a> {
         let (bytes, _) = self.format.plane_size(plane, self.width, self.height);
         let PlaneMut { data, stride } = &mut self.planes[plane];
         &mut data[y * *stride..y * *stride + bytes]
+    }
+}
+
+/// Lays ink on a row of grey of `depth` bits in two bytes, the lower one first.
+fn blend_deep(row: &mut [u8], codes: &[u16], palette: &Palette, depth: u8) {
+    let white = (1_u32 << depth.min(16)) - 1;
+    for (pixel, code) in row.chunks_exact_mut(2).zip(codes) {
+        let ink = palette[usize::from(*code)];
+        if ink.alpha > 0 {
+            let (below, alpha) = (
+                u32::from(u16::from_le_bytes([pixel[0], pixel[1]])),
+                u32::from(ink.alpha),
+            );
+            let color = u32::from(ink.color[0]) * white / 255;
+            let mixed = (below * (256 - alpha) + color * alpha + 128) >> 8;
+            pixel.copy_from_slice(&(mixed as u16).to_le_bytes());
+        }
     }
 }
 
@@ -185,7 +205,7 @@ pub(crate) fn encode(rgb: [u8; 3], format: PixelFormat, colorimetry: Colorimetry
     };
     let byte = |x: f32| x.round().clamp(0.0, 255.0) as u8;
     match format {
-        PixelFormat::Gray8 | PixelFormat::Nv12 | PixelFormat::I420 => {
+        PixelFormat::Gray8 | PixelFormat::Gray16 { .. } | PixelFormat::Nv12 | PixelFormat::I420 => {
             let (kr, kb) = colorimetry.matrix.kr_kb();
             let (kr, kb) = (kr as f32, kb as f32);
             let luma = kr * r + (1.0 - kr - kb) * g + kb * b;

@@ -305,7 +305,7 @@ impl<'a> Overlay<'a> {
             color: canvas::encode(rgb, format, colorimetry),
         };
         let colormap = match format {
-            PixelFormat::Gray8 => Colormap::Grey,
+            PixelFormat::Gray8 | PixelFormat::Gray16 { .. } => Colormap::Grey,
             _ => self.style.colormap,
         };
         let mut palette = [Ink::default(); INKS];
@@ -672,6 +672,7 @@ mod tests {
                 PixelFormat::Xrgb => (at(0, 4, 1, 0), at(0, 4, 3, 0)),
                 PixelFormat::Xbgr => (at(0, 4, 3, 0), at(0, 4, 1, 0)),
                 PixelFormat::Gray8 => (at(0, 1, 0, 0), 90),
+                PixelFormat::Gray16 { .. } => (at(0, 2, 1, 0), 90),
                 PixelFormat::Nv12 => (at(1, 2, 1, 1), at(1, 2, 0, 1)),
                 PixelFormat::I420 => (at(2, 1, 0, 1), at(1, 1, 0, 1)),
             };

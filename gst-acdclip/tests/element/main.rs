@@ -12,6 +12,7 @@ mod live;
 mod metadata;
 mod overlay;
 mod settings;
+mod strip;
 mod tiny;
 
 use gst::prelude::*;

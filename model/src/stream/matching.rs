@@ -145,6 +145,7 @@ mod tests {
             area: u64::from(w) * 10,
             centroid: [0.0; 2],
             event_id: None,
+            place: None,
         }
     }
 

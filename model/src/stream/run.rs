@@ -156,6 +156,7 @@ mod tests {
             area: 1,
             centroid: [0.0; 2],
             event_id: None,
+            place: None,
         }
     }
 

@@ -220,6 +220,7 @@ mod tests {
                 area: 1,
                 centroid: [0.0, 0.0],
                 event_id: Some(*id),
+                place: None,
             };
             record.regions = ids.iter().map(region).collect();
         }

@@ -15,6 +15,7 @@ fn region(x: u32, score: f32) -> Region {
         area: 400,
         centroid: [0.0; 2],
         event_id: None,
+        place: None,
     }
 }
 

@@ -16,6 +16,7 @@ fn region(x: u32, y: u32, w: u32, h: u32) -> Region {
         area: u64::from(w) * u64::from(h),
         centroid: [0.0; 2],
         event_id: None,
+        place: None,
     }
 }
 

@@ -1,0 +1,424 @@
+//! Frames that are pieces of one strip: held back until their lines have settled, then told of with the flaws that they show.
+//!
+//! A flaw is an event of the strip, not of time: it begins with the frame in which it has become one, and has its peak and end when no line
+//! can add to it. Belongs to the streaming thread.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use acdclip_model::{
+    Frame,
+    calibration::Scales,
+    map::{AnomalyMap, Region},
+    record::Record,
+    stream::{
+        events::{Event, EventKind, Moment},
+        flaws::{Change, Flaw, Rules},
+        place::Break,
+        scan::{FrameLines, Plan, Scan},
+        strip::Sight,
+    },
+};
+
+use super::{
+    counter::Reading,
+    look::{Look, Times},
+};
+use crate::{
+    batch::Failure,
+    patch_map::PatchMap,
+    profile::{AutoMask, Encoder, Settings},
+};
+
+/// A frame that waits.
+struct Held {
+    buffer: gst::Buffer,
+    frame: u64,
+    lines: FrameLines,
+    /// Events that came before it, after the frame before.
+    before: Vec<gst::Event>,
+}
+
+/// A frame that may leave, and what is known of it.
+pub(super) struct Departure {
+    pub(super) buffer: gst::Buffer,
+    /// None where it could not be looked at.
+    pub(super) known: Option<(Record, PatchMap)>,
+    pub(super) events: Vec<Event>,
+    /// What goes before it.
+    pub(super) before: Vec<gst::Event>,
+}
+
+impl Departure {
+    /// A frame of which nothing is known.
+    pub(super) fn unknown(buffer: gst::Buffer) -> Self {
+        Self {
+            buffer,
+            known: None,
+            events: Vec::new(),
+            before: Vec::new(),
+        }
+    }
+
+    /// What looking at it has cost.
+    pub(super) fn cost(&self) -> Duration {
+        let known = self.known.as_ref();
+        known.map_or(Duration::ZERO, |(record, _)| {
+            Duration::from_micros(record.latency_us)
+        })
+    }
+}
+
+/// A break in the strip, before a line.
+pub(super) type Seam = (u64, Break);
+
+/// One strip, and the frames of it that have not left.
+pub(super) struct StripRun {
+    look: Arc<Look>,
+    encoder: Encoder,
+    scan: Scan,
+    held: VecDeque<Held>,
+    /// Events that came after the last of them.
+    after: Vec<gst::Event>,
+    /// What rows of tiles have cost since the last frame left, and how many tiles the network took at once of the last.
+    times: Times,
+    batch: usize,
+    /// Flaws of strips before this one, after which its own are numbered.
+    flaws_before: u64,
+    /// Where flaws that are told of began, until they end.
+    begun: BTreeMap<u64, Moment>,
+    model: String,
+}
+
+impl StripRun {
+    /// A strip that is looked at as `look` says.
+    pub(super) fn new(
+        look: Arc<Look>,
+        flaws_before: u64,
+        settings: &Settings,
+    ) -> acdclip_model::Result<Self> {
+        let area = look.area();
+        let viewer = look.viewer();
+        let detector = viewer.line.engine().detector();
+        let plan = Plan {
+            tiles: viewer.tiles(settings.tiles(), area.w as usize)?,
+            patches: detector.patches(),
+            kind: detector.map_values(),
+            line_advance: settings.line_advance as usize,
+            finds_edges: settings.auto_mask == AutoMask::Strip,
+            cover: look.columns(),
+            pitch: settings.pitch(),
+        };
+        Ok(Self {
+            model: detector.short_hash().to_owned(),
+            look,
+            encoder: settings.encoder,
+            scan: Scan::new(plan),
+            held: VecDeque::new(),
+            after: Vec::new(),
+            times: Times::default(),
+            batch: 1,
+            flaws_before,
+            begun: BTreeMap::new(),
+        })
+    }
+
+    /// Frames that a frame may wait for, of `height` rows.
+    pub(super) fn frames_held(&self, height: usize, line_advance: usize) -> usize {
+        let advance = match line_advance {
+            0 => height,
+            advance => advance.min(height),
+        };
+        self.scan.delay().div_ceil(advance.max(1))
+    }
+
+    /// Takes a frame; says where it breaks the strip.
+    pub(super) fn push(
+        &mut self,
+        buffer: gst::Buffer,
+        frame: u64,
+    ) -> acdclip_model::Result<Vec<Seam>> {
+        let (picture, area) = (self.look.picture(), self.look.area());
+        let last = self.scan.last_counter();
+        let reading = Reading::new(self.encoder, &buffer, picture, area, last)?;
+        let scan = &mut self.scan;
+        let push = |frame: &Frame<'_>, _: &_| scan.push(frame, reading.counters());
+        let lines = self.look.with_frame(&buffer, push)?;
+        // A stream begins, which is no news.
+        let is_news = |(_, why): &&Seam| !matches!(why, Break::Start);
+        let seams = lines.breaks.iter().filter(is_news).copied().collect();
+        self.held.push_back(Held {
+            buffer,
+            frame,
+            lines,
+            before: std::mem::take(&mut self.after),
+        });
+        Ok(seams)
+    }
+
+    /// Has the network look at all that is due; says what that took, if there was something.
+    pub(super) fn see(&mut self) -> Result<Option<Times>, Failure> {
+        let failed = |e: acdclip_model::Error| Failure::Failed(e.to_string());
+        let mut sum: Option<Times> = None;
+        while let Some(due) = self.scan.due().map_err(failed)? {
+            let seen = self
+                .look
+                .viewer()
+                .see(&self.scan.views(&due).map_err(failed)?)?;
+            self.scan.take(due, &seen.findings);
+            self.batch = seen.batch;
+            self.times = self.times.and(seen.times);
+            sum = Some(sum.unwrap_or_default().and(seen.times));
+        }
+        Ok(sum)
+    }
+
+    /// No more lines follow: what is left becomes due.
+    pub(super) fn end(&mut self) {
+        self.scan.end();
+    }
+
+    /// The oldest frame that waits, if all of its lines have settled.
+    pub(super) fn leave(
+        &mut self,
+        scales: Option<Scales>,
+        settings: &Settings,
+    ) -> Option<acdclip_model::Result<Departure>> {
+        let settled = self.scan.settled();
+        self.held
+            .front()
+            .filter(|held| held.lines.new.end <= settled)?;
+        let held = self.held.pop_front()?;
+        Some(self.depart(held, scales, settings))
+    }
+
+    /// Lets an event wait with the frames that came before it; gives it back where none waits.
+    pub(super) fn hold_event(&mut self, event: gst::Event) -> Option<gst::Event> {
+        if self.held.is_empty() {
+            return Some(event);
+        }
+        self.after.push(event);
+        None
+    }
+
+    /// The events that came after all frames.
+    pub(super) fn take_after(&mut self) -> Vec<gst::Event> {
+        std::mem::take(&mut self.after)
+    }
+
+    /// Every frame that waits, as it came: nothing is known of them, and what follows is not glued to what was seen.
+    pub(super) fn give_up(&mut self) -> Vec<Departure> {
+        self.scan.abandon();
+        let held = self.held.drain(..);
+        held.map(|held| Departure {
+            before: held.before,
+            ..Departure::unknown(held.buffer)
+        })
+        .collect()
+    }
+
+    fn depart(
+        &mut self,
+        held: Held,
+        scales: Option<Scales>,
+        settings: &Settings,
+    ) -> acdclip_model::Result<Departure> {
+        let rules = rules(settings);
+        let map_scale = scales.map(|scales| scales.map);
+        let change = self.scan.follow(held.lines.new.end, map_scale, &rules)?;
+        let sight = self.scan.sight(&held.lines)?;
+        let raw_max = sight.map.max();
+        let map = match map_scale {
+            Some(scale) => sight.map.clone().calibrated(scale),
+            None => sight.map.clone(),
+        };
+        let patches = PatchMap::encode(&map, self.look.area());
+        let regions = self.regions(&map, &held.lines, &rules);
+        let record = self.record(&held, &sight, (raw_max, scales), regions, settings);
+        let moment = Moment {
+            time: record.pts.unwrap_or(0),
+            pts: record.pts,
+            frame: held.frame,
+            score: record.score,
+        };
+        let events = self.events(change, moment, held.lines.new.end);
+        self.scan.forget(
+            self.held
+                .front()
+                .map_or(held.lines.new.end, |next| next.lines.first()),
+        );
+        Ok(Departure {
+            buffer: held.buffer,
+            known: Some((record, patches)),
+            events,
+            before: held.before,
+        })
+    }
+
+    /// What of the frame is at or above the release threshold and part of a flaw, or at or above the threshold; the largest score first.
+    fn regions(&self, map: &AnomalyMap, lines: &FrameLines, rules: &Rules) -> Vec<Region> {
+        let area = self.look.area();
+        let found = map.regions(
+            rules.levels.release.min(rules.levels.raise),
+            0,
+            area.w,
+            area.h,
+        );
+        let placed = found.into_iter().filter_map(|region| {
+            let row = |y: u32| lines.line(y as usize);
+            let (first, last) = (row(region.y)?, row(region.y + region.h - 1)?);
+            let (first, last) = (first.min(last), first.max(last));
+            let columns = (region.x, region.x + region.w);
+            let event_id = self
+                .scan
+                .flaw_at(columns, (first, last + 1))
+                .map(|id| self.flaws_before + id);
+            let counts = region.score >= rules.levels.raise && region.area >= rules.min_area;
+            (event_id.is_some() || counts).then(|| Region {
+                x: region.x + area.x,
+                y: region.y + area.y,
+                centroid: [
+                    region.centroid[0] + area.x as f32,
+                    region.centroid[1] + area.y as f32,
+                ],
+                event_id,
+                place: Some(self.scan.place((columns.0, columns.1 - 1), (first, last))),
+                ..region
+            })
+        });
+        placed.collect()
+    }
+
+    fn record(
+        &mut self,
+        held: &Held,
+        sight: &Sight,
+        (map_max, scales): (f32, Option<Scales>),
+        regions: Vec<Region>,
+        settings: &Settings,
+    ) -> Record {
+        let (width, height) = self.look.picture().size();
+        let event_id = regions.iter().filter_map(|region| region.event_id).min();
+        let times = std::mem::take(&mut self.times);
+        Record {
+            pts: held.buffer.pts().map(gst::ClockTime::nseconds),
+            frame: held.frame,
+            score: scales.map_or(sight.score, |scales| scales.score.calibrate(sight.score)),
+            raw_score: sight.score,
+            calibrated: scales.is_some(),
+            class_score: sight.class_score,
+            map_max,
+            threshold: settings.score_threshold(),
+            map_threshold: settings.pixel_threshold(),
+            anomalous: event_id.is_some(),
+            event_id,
+            age: 0,
+            width,
+            height,
+            regions,
+            model: self.model.clone(),
+            latency_us: times.whole.as_micros() as u64,
+        }
+    }
+
+    fn events(&mut self, change: Change, at: Moment, end: u64) -> Vec<Event> {
+        let mut events = Vec::new();
+        for flaw in &change.begun {
+            self.begun.insert(flaw.id, at);
+            events.push(self.event(EventKind::Begin, flaw, at, end));
+        }
+        for (younger, older) in &change.joined {
+            // It goes on under the other's number.
+            let since = self.begun.remove(younger).unwrap_or(at);
+            if let Some(first) = self.begun.get_mut(older) {
+                first.frame = first.frame.min(since.frame);
+            }
+            events.push(Event {
+                kind: EventKind::End,
+                id: self.flaws_before + younger,
+                at,
+                frames: at.frame - since.frame + 1,
+                region: None,
+                since: since.pts,
+            });
+        }
+        for flaw in &change.ended {
+            for kind in [EventKind::Peak, EventKind::End] {
+                events.push(self.event(kind, flaw, at, end));
+            }
+            self.begun.remove(&flaw.id);
+        }
+        events
+    }
+
+    /// An event about a flaw, told with the frame whose lines end before line `end`.
+    fn event(&self, kind: EventKind, flaw: &Flaw, at: Moment, end: u64) -> Event {
+        let since = self.begun.get(&flaw.id).copied().unwrap_or(at);
+        let area = self.look.area();
+        let top = end.saturating_sub(u64::from(area.h));
+        let region = Region {
+            x: area.x + flaw.left,
+            // What lies above the frame begins at its first row.
+            y: area.y + flaw.first.saturating_sub(top).min(u64::from(area.h - 1)) as u32,
+            w: flaw.width(),
+            h: flaw.length().min(u64::from(u32::MAX)) as u32,
+            score: flaw.score,
+            area: flaw.area,
+            centroid: [
+                (area.x + flaw.worst.0) as f32,
+                area.y as f32 + flaw.worst.1.saturating_sub(top) as f32,
+            ],
+            event_id: Some(self.flaws_before + flaw.id),
+            place: Some(self.scan.place_of(flaw)),
+        };
+        Event {
+            kind,
+            id: self.flaws_before + flaw.id,
+            at: Moment {
+                score: flaw.score,
+                ..at
+            },
+            frames: at.frame - since.frame + 1,
+            region: Some(region),
+            since: since.pts,
+        }
+    }
+
+    /// Ends every flaw that is open, with the last frame that left.
+    pub(super) fn finish(&mut self, frame: u64) -> Vec<Event> {
+        let change = self.scan.finish();
+        let at = Moment {
+            time: 0,
+            pts: None,
+            frame,
+            score: 0.0,
+        };
+        self.events(change, at, self.scan.lines())
+    }
+
+    /// Flaws so far, those of strips before this one included.
+    pub(super) fn flaw_count(&self) -> u64 {
+        self.flaws_before + self.scan.flaw_count()
+    }
+
+    /// Lines so far.
+    pub(super) fn line_count(&self) -> u64 {
+        self.scan.lines()
+    }
+
+    /// Tiles that the network took at once, of the last row.
+    pub(super) fn batch(&self) -> usize {
+        self.batch
+    }
+}
+
+fn rules(settings: &Settings) -> Rules {
+    Rules {
+        levels: settings.pixel_levels(),
+        min_area: settings.min_area,
+        gap: settings.merge_distance,
+    }
+}

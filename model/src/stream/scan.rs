@@ -1,0 +1,597 @@
+//! A strip as a line-scan camera gives it, in frames cut anywhere: which of a frame's rows are which lines, what the network is to be shown,
+//! and what is known of a frame once its lines have settled.
+//!
+//! Lines are numbered from 0 in the order in which they came, those seen before left out: of frames that overlap only the rows that are new,
+//! and of a counter that stands only the first line. Where the counter jumps or turns a new [piece](super::strip) begins, and nothing is
+//! glued over it.
+//!
+//! Whoever scans pushes frames, shows the network every [row of tiles](Scan::due) that is due, gives back what it found, and reads frames whose
+//! lines have settled.
+
+use std::{collections::VecDeque, ops::Range, sync::Arc};
+
+use crate::{
+    calibration::Scale,
+    detector::Finding,
+    error::{Error, Result},
+    frame::{Frame, PixelFormat},
+    map::{AnomalyMap, MapValues},
+    mask::Mask,
+    record::Place,
+};
+
+use super::{
+    edges::Edges,
+    flaws::{Change, Flaw, FlawTracker, Rules},
+    place::{Break, Odometer, Pitch, StretchKind},
+    strip::{Sight, Strip, TileRow},
+    tiling::Tiles,
+};
+
+/// How a strip is looked at.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The tiles that the network is shown.
+    pub tiles: Tiles,
+    /// Patches along a side of the network's input.
+    pub patches: usize,
+    /// What its maps' values are.
+    pub kind: MapValues,
+    /// New lines at the end of each frame but the first; 0 for all of its rows.
+    pub line_advance: usize,
+    /// Whether what lies beside the strip's bright part is left out.
+    pub finds_edges: bool,
+    /// Which columns count, whatever is seen; none for all of them.
+    pub cover: Option<Arc<[bool]>>,
+    /// What lines and pixels are on the track.
+    pub pitch: Pitch,
+}
+
+/// What a camera's counter says of the new rows of a frame.
+#[derive(Debug, Clone, Copy)]
+pub enum Counters<'a> {
+    /// There is no counter: lines follow one another.
+    None,
+    /// That of the frame's first row; each row below it is one more, or one less after the counter has turned.
+    First(i64),
+    /// One a row, of all rows of the frame.
+    Each(&'a [i64]),
+}
+
+/// Rows of a frame that are lines in a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Span {
+    rows: Range<usize>,
+    /// The line of the first row.
+    line: u64,
+    /// Whether every row shows that line.
+    stands: bool,
+}
+
+/// Which lines a frame shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FrameLines {
+    spans: Vec<Span>,
+    height: usize,
+    /// The frame's new lines.
+    pub new: Range<u64>,
+    /// Where the strip was broken, and before which line.
+    pub breaks: Vec<(u64, Break)>,
+}
+
+impl FrameLines {
+    /// The oldest line that the frame shows.
+    pub fn first(&self) -> u64 {
+        self.spans
+            .iter()
+            .map(|span| span.line)
+            .min()
+            .unwrap_or(self.new.start)
+    }
+
+    /// The line of a row, where the frame has it.
+    pub fn line(&self, row: usize) -> Option<u64> {
+        let span = self.spans.iter().find(|span| span.rows.contains(&row))?;
+        Some(if span.stands {
+            span.line
+        } else {
+            span.line + (row - span.rows.start) as u64
+        })
+    }
+}
+
+/// A row of tiles to be seen.
+#[derive(Debug, Clone)]
+pub struct Due {
+    piece: u64,
+    row: TileRow,
+    /// Which columns count; none for all of them.
+    cover: Option<Arc<[bool]>>,
+}
+
+/// A tile to be shown to the network.
+#[derive(Debug, Clone)]
+pub struct View<'a> {
+    /// Its pixels.
+    pub frame: Frame<'a>,
+    /// What of it counts; none for all of it.
+    pub mask: Option<Arc<Mask>>,
+    /// Whether the network is to see what does not count as mean colour. Where edges are found it sees what is there: an edge to a colour that
+    /// does not belong there would itself be abnormal.
+    pub blanks: bool,
+}
+
+/// An unbroken piece, and where in the strip it begins.
+struct Piece {
+    number: u64,
+    first: u64,
+    strip: Strip,
+    ended: bool,
+}
+
+impl Piece {
+    fn end(&self) -> u64 {
+        self.first + self.strip.len()
+    }
+
+    fn settled(&self) -> u64 {
+        self.first + self.strip.settled()
+    }
+
+    fn holds(&self, line: u64) -> bool {
+        (self.first..self.end()).contains(&line)
+    }
+}
+
+/// A strip.
+pub struct Scan {
+    plan: Plan,
+    odometer: Odometer,
+    pieces: VecDeque<Piece>,
+    begun: u64,
+    /// Of all pieces, for the rail lies where it lay before a break; made with the first line.
+    edges: Option<Edges>,
+    /// The line after those that edges were found in.
+    edged: u64,
+    flaws: FlawTracker,
+}
+
+impl Scan {
+    /// A strip of which nothing is known.
+    pub fn new(plan: Plan) -> Self {
+        Self {
+            odometer: Odometer::new(plan.pitch),
+            plan,
+            pieces: VecDeque::new(),
+            begun: 0,
+            edges: None,
+            edged: 0,
+            flaws: FlawTracker::default(),
+        }
+    }
+
+    /// Lines so far.
+    pub fn lines(&self) -> u64 {
+        self.odometer.lines()
+    }
+
+    /// The counter of the last line.
+    pub fn last_counter(&self) -> Option<i64> {
+        self.odometer.counter(self.lines().checked_sub(1)?)
+    }
+
+    /// Flaws so far.
+    pub fn flaw_count(&self) -> u64 {
+        self.flaws.count()
+    }
+
+    /// Takes a frame.
+    ///
+    /// An error if it is not as wide as those before or has another format, or if there is not one counter a row where each has one.
+    pub fn push(&mut self, frame: &Frame<'_>, counters: Counters<'_>) -> Result<FrameLines> {
+        let height = frame.height();
+        let advance = match self.plan.line_advance {
+            _ if self.lines() == 0 => height,
+            0 => height,
+            advance => advance.min(height),
+        };
+        let old = height - advance;
+        let first = self.lines();
+        let stretches = match counters {
+            Counters::None => self.odometer.advance(advance),
+            Counters::First(counter) => {
+                let counters = self.counted(counter, height);
+                self.odometer.take(&counters[old..])
+            }
+            Counters::Each(all) if all.len() == height => self.odometer.take(&all[old..]),
+            Counters::Each(all) => {
+                return Err(Error::Frame(format!(
+                    "wanted one counter for each of {height} rows, found {}",
+                    all.len()
+                )));
+            }
+        };
+        let mut spans = Vec::new();
+        // Lines seen before, as far as there are any.
+        let known = old.min(first as usize);
+        if old > 0 {
+            spans.push(Span {
+                rows: old - known..old,
+                line: first - known as u64,
+                stands: false,
+            });
+        }
+        let mut breaks = Vec::new();
+        let mut line = first;
+        for stretch in stretches {
+            let rows = old + stretch.rows.start..old + stretch.rows.end;
+            let stands = matches!(stretch.kind, StretchKind::Repeats);
+            if let StretchKind::Begins(why) = stretch.kind {
+                breaks.push((line, why));
+                self.end_piece();
+            }
+            spans.push(Span {
+                rows: rows.clone(),
+                line: if stands { line.saturating_sub(1) } else { line },
+                stands,
+            });
+            if !stands {
+                line += rows.len() as u64;
+                self.piece(frame).strip.push(frame, rows)?;
+            }
+        }
+        Ok(FrameLines {
+            spans: merged(spans),
+            height,
+            new: first..line,
+            breaks,
+        })
+    }
+
+    /// The counters of a frame's rows after that of its first: up, or down where that goes on below the last line's.
+    fn counted(&self, first: i64, height: usize) -> Vec<i64> {
+        let turned = |last: i64| first == last || first == last.wrapping_sub(1);
+        let step = if self.last_counter().is_some_and(turned) {
+            -1
+        } else {
+            1
+        };
+        (0..height as i64)
+            .map(|row| first.wrapping_add(step * row))
+            .collect()
+    }
+
+    /// The piece that goes on, or a new one.
+    fn piece(&mut self, frame: &Frame<'_>) -> &mut Piece {
+        let goes_on = self.pieces.back().is_some_and(|piece| !piece.ended);
+        if !goes_on {
+            let first = self.pieces.back().map_or(self.flaws.line(), Piece::end);
+            let plan = &self.plan;
+            self.pieces.push_back(Piece {
+                number: self.begun,
+                first,
+                strip: Strip::new(frame, plan.tiles, plan.patches, plan.kind),
+                ended: false,
+            });
+            self.begun += 1;
+        }
+        let last = self.pieces.len() - 1;
+        &mut self.pieces[last]
+    }
+
+    fn end_piece(&mut self) {
+        if let Some(piece) = self.pieces.back_mut() {
+            piece.strip.end();
+            piece.ended = true;
+        }
+    }
+
+    /// No line that comes later belongs to those so far.
+    pub fn end(&mut self) {
+        self.end_piece();
+    }
+
+    /// The next row of tiles to be seen. What is due must be taken before the next is asked for.
+    pub fn due(&mut self) -> Result<Option<Due>> {
+        let due = |piece: &Piece| Some((piece.number, piece.first, piece.strip.due()?));
+        let Some((piece, first, row)) = self.pieces.iter().find_map(due) else {
+            return Ok(None);
+        };
+        if self.plan.finds_edges {
+            self.find_edges(first + row.top + row.height as u64)?;
+        }
+        let cover = self.cover().or(self.plan.cover.clone());
+        Ok(Some(Due { piece, row, cover }))
+    }
+
+    /// Looks for edges in all lines before `end` that were not looked at.
+    fn find_edges(&mut self, end: u64) -> Result<()> {
+        let mut luma = Vec::new();
+        for piece in &self.pieces {
+            let lines = self.edged.max(piece.first)..end.min(piece.end());
+            if lines.is_empty() {
+                continue;
+            }
+            let edges = self
+                .edges
+                .get_or_insert_with(|| Edges::new(piece.strip.width()));
+            let within = lines.start - piece.first..lines.end - piece.first;
+            let frame = piece.strip.lines(within)?;
+            for y in 0..frame.height() {
+                luma_of(&frame, y, &mut luma);
+                edges.push_line(&luma);
+            }
+            self.edged = lines.end;
+        }
+        Ok(())
+    }
+
+    /// Which columns lie between the edges and count by the plan; none where there are no edges.
+    fn cover(&self) -> Option<Arc<[bool]>> {
+        let span = self.edges.as_ref()?.span()?;
+        let fixed = self.plan.cover.as_deref();
+        let width = self.pieces.front()?.strip.width();
+        let counts = |x: usize| span.contains(&x) && fixed.is_none_or(|fixed| fixed[x]);
+        Some((0..width).map(counts).collect())
+    }
+
+    /// The tiles of a row that is due, from left to right.
+    pub fn views(&self, due: &Due) -> Result<Vec<View<'_>>> {
+        let strip = &self.find(due)?.strip;
+        let tiles = strip.tiles(due.row).into_iter();
+        tiles
+            .map(|tile| {
+                let mask = due.cover.as_ref().map(|cover| {
+                    let columns = &cover[tile.x..tile.x + tile.width];
+                    Mask::banded(tile.width, &[(tile.height, columns.into())]).map(Arc::new)
+                });
+                Ok(View {
+                    frame: strip.frame(tile)?,
+                    mask: mask.transpose()?,
+                    blanks: !self.plan.finds_edges,
+                })
+            })
+            .collect()
+    }
+
+    fn find(&self, due: &Due) -> Result<&Piece> {
+        let found = self.pieces.iter().find(|piece| piece.number == due.piece);
+        found.ok_or_else(|| {
+            Error::Frame(
+                "wanted a piece of the strip that is known, found one that was forgotten".into(),
+            )
+        })
+    }
+
+    /// Takes what the network found in the tiles of a row, from left to right.
+    pub fn take(&mut self, due: Due, findings: &[Finding]) {
+        let mut pieces = self.pieces.iter_mut();
+        if let Some(piece) = pieces.find(|piece| piece.number == due.piece) {
+            piece.strip.take(due.row, findings, due.cover);
+        }
+    }
+
+    /// Lines before this one have settled.
+    pub fn settled(&self) -> u64 {
+        let open = self
+            .pieces
+            .iter()
+            .find(|piece| piece.settled() < piece.end());
+        open.map_or(self.lines(), Piece::settled)
+    }
+
+    /// What is known of a frame whose lines have settled.
+    pub fn sight(&self, frame: &FrameLines) -> Result<Sight> {
+        match &frame.spans[..] {
+            [span] if !span.stands && span.rows == (0..frame.height) => {
+                let lines = span.line..span.line + frame.height as u64;
+                let inside =
+                    |piece: &&Piece| piece.holds(lines.start) && piece.holds(lines.end - 1);
+                match self.pieces.iter().find(inside) {
+                    Some(piece) => piece
+                        .strip
+                        .sight(lines.start - piece.first..lines.end - piece.first),
+                    None => self.assembled(frame),
+                }
+            }
+            _ => self.assembled(frame),
+        }
+    }
+
+    /// Of a frame whose rows are of several pieces, or show lines twice: row of nodes by row of nodes.
+    fn assembled(&self, frame: &FrameLines) -> Result<Sight> {
+        let height = frame.height;
+        let mut score = 0.0_f32;
+        let mut class_score = 0.0_f32;
+        let mut values = Vec::new();
+        let mut bands = Vec::new();
+        let mut shape = None;
+        let pitch = self.pieces.front().map_or(1, |piece| piece.strip.pitch());
+        let nodes = (height - 1).div_ceil(pitch) + 1;
+        for node in 0..nodes {
+            let row = (node * pitch).min(height - 1);
+            let rows = pitch.min(height - row);
+            let line = frame.line(row);
+            let piece = line.and_then(|line| self.pieces.iter().find(|piece| piece.holds(line)));
+            let (Some(line), Some(piece)) = (line, piece) else {
+                return Err(Error::Frame(format!(
+                    "wanted the line of each row of a frame of {height}, found none for row {row}"
+                )));
+            };
+            let line = line - piece.first;
+            let sight = piece.strip.sight(line..line + 1)?;
+            score = score.max(sight.score);
+            class_score = class_score.max(sight.class_score);
+            values.extend(piece.strip.nodes(&sight.map));
+            shape = Some((
+                sight.map.grid().0,
+                sight.map.input().0,
+                sight.map.placement(),
+            ));
+            bands.push((rows, piece.strip.cover(line)));
+        }
+        let (columns, input, placement) =
+            shape.ok_or_else(|| Error::Frame("a frame without rows".into()))?;
+        let placement = crate::preprocess::Placement {
+            y: 0.0,
+            height: height as f32,
+            ..placement
+        };
+        let input = (input, (nodes - 1) * pitch + 1);
+        let map = AnomalyMap::new((columns, nodes), values, self.plan.kind, input, placement)?;
+        let map = match covered(placement.width as usize, bands) {
+            Some(mask) => map.masked(Arc::new(mask?)),
+            None => map,
+        };
+        Ok(Sight {
+            map,
+            score,
+            class_score,
+        })
+    }
+
+    /// Finds flaws in the lines before `to`, as far as they have settled and were not looked at before. Probabilities are on the scale given.
+    pub fn follow(&mut self, to: u64, scale: Option<Scale>, rules: &Rules) -> Result<Change> {
+        let to = to.min(self.settled());
+        let mut change = Change::default();
+        for piece in &self.pieces {
+            let lines = self.flaws.line().max(piece.first)..to.min(piece.end());
+            if !lines.is_empty() {
+                let within = lines.start - piece.first..lines.end - piece.first;
+                let height = (lines.end - lines.start) as usize;
+                let map = piece.strip.sight(within)?.map;
+                let map = match scale {
+                    Some(scale) => map.calibrated(scale),
+                    None => map,
+                };
+                change.append(self.flaws.push(&map, (piece.strip.width(), height), rules));
+            }
+            if piece.ended && self.flaws.line() == piece.end() {
+                change.append(self.flaws.cut());
+            }
+        }
+        Ok(change)
+    }
+
+    /// The flaw that covers most of a rectangle: `columns` and `lines`, their ends not included.
+    pub fn flaw_at(&self, columns: (u32, u32), lines: (u64, u64)) -> Option<u64> {
+        self.flaws.at(columns, lines)
+    }
+
+    /// Gives up the lines that have not been looked at: what follows is a new piece. Flaws that are open stay so until [`Self::finish`].
+    pub fn abandon(&mut self) {
+        self.pieces.clear();
+        self.flaws.skip_to(self.odometer.lines());
+    }
+
+    /// Ends every flaw that is open, complete or not.
+    pub fn finish(&mut self) -> Change {
+        self.flaws.cut()
+    }
+
+    /// Where columns and lines are, their ends included. What has been forgotten has no position.
+    pub fn place(&self, (left, right): (u32, u32), (first, last): (u64, u64)) -> Place {
+        let pitch = self.plan.pitch;
+        let ends = self
+            .odometer
+            .position_mm(first)
+            .zip(self.odometer.position_mm(last));
+        Place {
+            line: first,
+            last_line: last,
+            position_mm: ends.map(|(a, b)| a.min(b)),
+            length_mm: ends.and_then(|(a, b)| Some((a - b).abs() + pitch.line_mm?)),
+            width_mm: pitch.pixel_mm.map(|mm| f64::from(right - left + 1) * mm),
+        }
+    }
+
+    /// Where a flaw is.
+    pub fn place_of(&self, flaw: &Flaw) -> Place {
+        self.place((flaw.left, flaw.right), (flaw.first, flaw.last))
+    }
+
+    /// Lines that are kept, as a frame.
+    ///
+    /// An error if there are none, if they lie in several pieces, or if one has been forgotten.
+    pub fn lines_frame(&self, lines: Range<u64>) -> Result<Frame<'_>> {
+        let piece = self.pieces.iter().find(|piece| piece.holds(lines.start));
+        let piece = piece.ok_or_else(|| {
+            Error::Frame(format!("wanted lines of a strip, found none of {lines:?}"))
+        })?;
+        piece
+            .strip
+            .lines(lines.start - piece.first..lines.end - piece.first)
+    }
+
+    /// Forgets what only frames and flaws before `line` need.
+    pub fn forget(&mut self, line: u64) {
+        let line = line.min(self.flaws.line());
+        while self
+            .pieces
+            .front()
+            .is_some_and(|piece| piece.ended && piece.end() <= line)
+        {
+            self.pieces.pop_front();
+        }
+        if let Some(piece) = self.pieces.front_mut() {
+            piece.strip.forget(line.saturating_sub(piece.first));
+        }
+        self.flaws.forget(line);
+        self.odometer
+            .forget(self.flaws.oldest().unwrap_or(line).min(line));
+    }
+
+    /// Lines that may come between a frame's last one and that by which it has settled.
+    pub fn delay(&self) -> usize {
+        let pitch = self.pieces.front().map_or(0, |piece| piece.strip.pitch());
+        self.plan.tiles.size() + pitch
+    }
+}
+
+/// Spans that follow one another as one.
+fn merged(spans: Vec<Span>) -> Vec<Span> {
+    let mut merged: Vec<Span> = Vec::new();
+    for span in spans.into_iter().filter(|span| !span.rows.is_empty()) {
+        match merged.last_mut() {
+            Some(last)
+                if !last.stands
+                    && !span.stands
+                    && last.rows.end == span.rows.start
+                    && last.line + last.rows.len() as u64 == span.line =>
+            {
+                last.rows.end = span.rows.end;
+            }
+            _ => merged.push(span),
+        }
+    }
+    merged
+}
+
+/// A mask of bands of which some count as a whole; none where all do.
+fn covered(width: usize, bands: Vec<(usize, Option<Arc<[bool]>>)>) -> Option<Result<Mask>> {
+    if bands.iter().all(|(_, cover)| cover.is_none()) {
+        return None;
+    }
+    let all: Arc<[bool]> = vec![true; width].into();
+    let bands: Vec<_> = bands
+        .into_iter()
+        .map(|(rows, cover)| (rows, cover.unwrap_or_else(|| all.clone())))
+        .collect();
+    Some(Mask::banded(width, &bands))
+}
+
+/// The brightness of a row of packed pixels: of colours the green, which most of it is.
+fn luma_of(frame: &Frame<'_>, y: usize, luma: &mut Vec<u8>) {
+    let (step, offset) = match frame.format() {
+        PixelFormat::Rgb | PixelFormat::Bgr => (3, 1),
+        PixelFormat::Rgbx | PixelFormat::Bgrx => (4, 1),
+        PixelFormat::Xrgb | PixelFormat::Xbgr => (4, 2),
+        // Lines are packed: others have become one of these.
+        _ => (1, 0),
+    };
+    luma.clear();
+    luma.extend(frame.row(0, y).iter().skip(offset).step_by(step));
+}
+
+#[cfg(test)]
+mod tests;
