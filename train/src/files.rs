@@ -28,25 +28,53 @@ pub(crate) fn sha256(path: &Path) -> Outcome<String> {
     hash().map_err(Failure::io(path))
 }
 
+/// How the names of files that are being written begin and end.
+const UNFINISHED: [&str; 2] = [".acdclip-", ".part"];
+
+/// Removes what a kill has left half-written in a folder in which nobody else writes; nothing where there is no such folder.
+pub(crate) fn sweep(folder: &Path) -> Outcome {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(Failure::io(folder)(e)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(Failure::io(folder))?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(UNFINISHED[0]) && name.ends_with(UNFINISHED[1]) {
+            std::fs::remove_file(entry.path()).map_err(Failure::io(entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes `bytes` to `path`: to a temporary file beside it first, which then takes its name.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Outcome {
+    write_whole_with(path, |file| {
+        file.write_all(bytes).map_err(Failure::io(path))
+    })
+}
+
+/// Writes what `content` writes to `path`, in the same way.
+pub(crate) fn write_whole_with(path: &Path, content: impl FnOnce(&mut File) -> Outcome) -> Outcome {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let write = || {
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".acdclip-").suffix(".part");
-        // Readable by whom the umask allows, like any other file that a program writes.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let mut file = builder.tempfile_in(directory)?;
-        file.write_all(bytes)?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(UNFINISHED[0]).suffix(UNFINISHED[1]);
+    // Readable by whom the umask allows, like any other file that a program writes.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(directory).map_err(Failure::io(path))?;
+    content(file.as_file_mut())?;
+    let keep = || {
         file.as_file().sync_all()?;
         file.persist(path)?;
         Ok(())
     };
-    write().map_err(Failure::io(path))
+    keep().map_err(Failure::io(path))
 }
 
 #[cfg(test)]
@@ -62,6 +90,17 @@ mod tests {
         write_whole(&path, b"second").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"second");
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_kill_has_left_is_swept_away_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in [".acdclip-x1.part", "mine.part", ".acdclip-x1"] {
+            std::fs::write(directory.path().join(name), b"").unwrap();
+        }
+        sweep(directory.path()).unwrap();
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
+        sweep(&directory.path().join("nowhere")).unwrap();
     }
 
     #[test]

@@ -15,18 +15,20 @@ mod fetch;
 mod files;
 mod import;
 mod info;
+mod interrupt;
 mod metrics;
 mod model;
 mod outcome;
 mod picture;
 mod report;
+mod scan;
 mod score;
 mod training;
 mod unsafe_malloc;
 
 use outcome::{Failure, Outcome};
 
-/// Zero-shot anomaly detection with ACD-CLIP: score pictures, train, measure and calibrate models, index data sets, fetch, import and export weights.
+/// Zero-shot anomaly detection with ACD-CLIP: score pictures, scan strips, train, measure and calibrate models, index data sets, fetch, import and export weights.
 #[derive(Parser)]
 #[command(name = "acdclip", version, max_term_width = 100)]
 struct Cli {
@@ -37,6 +39,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Score(score::Args),
+    Scan(Box<scan::Args>),
     Calibrate(calibrate::Args),
     Info(info::Args),
     Fetch(fetch::Args),
@@ -50,6 +53,7 @@ enum Command {
 fn run(command: &Command) -> Outcome {
     match command {
         Command::Score(args) => score::run(args),
+        Command::Scan(args) => scan::run(args),
         Command::Calibrate(args) => calibrate::run(args),
         Command::Info(args) => info::run(args),
         Command::Fetch(args) => fetch::run(args),
@@ -74,7 +78,9 @@ fn main() -> ExitCode {
         Err(failure) => {
             outcome::complain(&failure);
             match failure {
-                Failure::Interrupted { .. } => ExitCode::from(outcome::INTERRUPTED),
+                Failure::Interrupted { .. } | Failure::Stopped { .. } => {
+                    ExitCode::from(outcome::INTERRUPTED)
+                }
                 _ => ExitCode::FAILURE,
             }
         }

@@ -62,6 +62,15 @@ pub(crate) enum Failure {
         /// The run's folder.
         run: PathBuf,
     },
+    /// A scan was stopped by Ctrl-C, and can be gone on with.
+    #[error(
+        "stopped; go on with the same command, which begins where this one ended (-o {})",
+        report.display()
+    )]
+    Stopped {
+        /// The report's folder.
+        report: PathBuf,
+    },
     /// Whoever read our output has closed it.
     #[error("the output was closed")]
     ReaderGone,

@@ -16,7 +16,8 @@ use crate::{
 mod chart;
 mod sheet;
 
-const STYLE: &str = include_str!("style.css");
+/// How pages look.
+pub(crate) const STYLE: &str = include_str!("style.css");
 
 /// What the page says of where its numbers come from.
 pub(crate) struct About<'a> {

@@ -1,12 +1,6 @@
 //! `acdclip train`: what the command line says, put into a recipe and a run's folder.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::path::{Path, PathBuf};
 
 use acdclip_model::DeviceSpec;
 
@@ -15,8 +9,9 @@ use super::{
     trainer::{BUNDLE, CONFIG, Trainer},
 };
 use crate::{
+    interrupt::stop_on_interrupt,
     model::parse_device,
-    outcome::{Failure, INTERRUPTED, Outcome, say},
+    outcome::{Failure, Outcome, say},
 };
 
 /// Train adapters on pictures with masks.
@@ -120,18 +115,4 @@ fn fresh(args: &Args, kept: &Path) -> Outcome<Recipe> {
     recipe.compute = args.compute.unwrap_or(recipe.compute);
     recipe.seed = args.seed.unwrap_or(recipe.seed);
     Ok(recipe)
-}
-
-/// A flag that Ctrl-C sets; a second Ctrl-C ends the process there and then.
-fn stop_on_interrupt() -> Outcome<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            // Files take their names only when they are whole, so that nothing half-written can be taken for a checkpoint.
-            std::process::exit(INTERRUPTED.into());
-        }
-    })
-    .map_err(|e| Failure::Training(format!("Ctrl-C cannot be listened to: {e}")))?;
-    Ok(stop)
 }
