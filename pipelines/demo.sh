@@ -23,7 +23,7 @@ echo "==> scoring every frame of $sample"
 # wait for a frame that the full queue holds up.
 began=$(date +%s%N)
 gst-launch-1.0 -q filesrc location="$sample" ! decodebin ! videoconvert ! \
-    acdclip config=pipelines/rail.toml jsonl-location="$out/frames.jsonl" ! \
+    acdclip config=pipelines/surface.toml jsonl-location="$out/frames.jsonl" ! \
     progressreport update-freq=2 silent=false ! tee name=annotated \
     annotated. ! queue ! videoconvert ! x264enc quantizer=20 pass=quant speed-preset=veryfast ! h264parse ! mp4mux ! \
     filesink location="$out/annotated.mp4" \

@@ -3,7 +3,7 @@
 #
 #     pipelines/file.sh VIDEO [PROPERTY=VALUE...]
 #
-# Properties are those of the element (gst-inspect-1.0 acdclip), for instance config=pipelines/rail.toml or
+# Properties are those of the element (gst-inspect-1.0 acdclip), for instance config=pipelines/surface.toml or
 # jsonl-location=frames.jsonl. SINK=fakesink shows nothing.
 set -eu
 . "$(dirname "$0")/plugin-path.sh"

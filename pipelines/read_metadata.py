@@ -5,7 +5,7 @@
 
 SOURCE is what stands before `! acdclip` on a gst-launch-1.0 line, the sample clip where left out:
 
-    pipelines/read_metadata.py -p config=pipelines/rail.toml
+    pipelines/read_metadata.py -p config=pipelines/surface.toml
     pipelines/read_metadata.py videotestsrc pattern=ball num-buffers=3
 
 A line a frame, then a line for each region of its custom meta `AcdClipMeta` and one for each region of interest. The former are in pixels

@@ -787,7 +787,7 @@ mod tests {
     #[test]
     fn the_profiles_that_come_with_the_project_are_right() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipelines");
-        for name in ["rail.toml", "colonoscopy.toml"] {
+        for name in ["surface.toml", "rail.toml", "colonoscopy.toml"] {
             Options::from_profile(&folder.join(name)).unwrap();
         }
     }
