@@ -26,10 +26,10 @@ const MASKED: u8 = 0;
 const EVEN: f32 = 128.0;
 /// Bytes a unit of log odds.
 const STEPS: f32 = 16.0;
-/// No grid has as many columns or rows.
-const MAX_PATCHES: u32 = 1024;
-/// No network's input is as wide or high, pixels.
-const MAX_INPUT: u32 = 8192;
+/// No grid has more columns or rows, those of tiles over a long frame included.
+const MAX_PATCHES: u32 = 1 << 20;
+/// No network's input is wider or higher, nor the lattice over a frame of tiles, pixels.
+const MAX_INPUT: u32 = 1 << 21;
 
 /// A map of quantised log odds.
 #[derive(Debug, Clone, PartialEq)]

@@ -104,6 +104,17 @@ impl Picture {
         (self.info.width(), self.info.height())
     }
 
+    /// Whether a buffer's frame has two fields.
+    pub(crate) fn is_interlaced(&self, buffer: &gst::BufferRef) -> bool {
+        match self.info.interlace_mode() {
+            VideoInterlaceMode::Interleaved => true,
+            VideoInterlaceMode::Mixed => buffer.flags().contains(
+                gst::BufferFlags::from_bits_retain(gst_video::VideoBufferFlags::INTERLACED.bits()),
+            ),
+            _ => false,
+        }
+    }
+
     /// From frame to frame, where the caps say.
     pub(crate) fn frame_duration(&self) -> Option<std::time::Duration> {
         let fps = self.info.fps();

@@ -270,6 +270,9 @@ pub(crate) const MAX_BATCH: u32 = 64;
 /// Pixels of what is counted in pixels, at most: no frame is larger.
 pub(crate) const MAX_PIXELS: u32 = 1 << 20;
 
+/// Pixels between parts of one flaw, at most: so many lines are remembered.
+pub(crate) const MAX_MERGE_DISTANCE: u32 = 1024;
+
 /// A line every kilometre.
 pub(crate) const MAX_PITCH_MM: f64 = 1e6;
 
@@ -639,10 +642,11 @@ impl Options {
             ("tile-overlap", self.tile_overlap),
             ("working-resolution", self.working_resolution),
             ("line-advance", self.line_advance),
-            ("merge-distance", self.merge_distance),
         ] {
             within(key, value.map(f64::from), 0.0, f64::from(MAX_PIXELS))?;
         }
+        let merge = self.merge_distance.map(f64::from);
+        within("merge-distance", merge, 0.0, f64::from(MAX_MERGE_DISTANCE))?;
         let depth = self.gray_depth.map(f64::from);
         within(
             "gray-depth",

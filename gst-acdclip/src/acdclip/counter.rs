@@ -11,7 +11,7 @@ use acdclip_model::{
     stream::{place::widened, scan::Counters},
 };
 
-use crate::{picture::Picture, profile::Encoder, rect::Rect};
+use crate::{picture::Picture, profile::Encoder};
 
 /// The reference of the meta.
 static REFERENCE: LazyLock<gst::Caps> =
@@ -31,25 +31,21 @@ pub(super) enum Reading {
 }
 
 impl Reading {
-    /// Reads what `encoder` says of the rows of `area`. `last` is the counter of the line before, from which those of 32 bits are counted on.
+    /// Reads what `encoder` says of the rows of a frame. `last` is the counter of the line before, from which those of 32 bits are counted on.
     pub(super) fn new(
         encoder: Encoder,
         buffer: &gst::BufferRef,
         picture: &Picture,
-        area: Rect,
         last: Option<i64>,
     ) -> acdclip_model::Result<Self> {
         match encoder {
             Encoder::None | Encoder::Pitch => Ok(Self::None),
-            Encoder::Meta => {
-                meta(buffer).map(|first| Self::First(first.saturating_add(area.y.into())))
-            }
+            Encoder::Meta => meta(buffer).map(Self::First),
             Encoder::Pixels => {
                 let mapped =
                     gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &picture.info)
                         .map_err(|e| Error::Frame(format!("cannot be mapped for reading: {e}")))?;
-                let rows = area.y as usize..(area.y + area.h) as usize;
-                Ok(Self::Each(pixels(&picture.frame(&mapped)?, rows, last)?))
+                Ok(Self::Each(pixels(&picture.frame(&mapped)?, last)?))
             }
         }
     }
@@ -79,12 +75,8 @@ fn meta(buffer: &gst::BufferRef) -> acdclip_model::Result<i64> {
         })
 }
 
-fn pixels(
-    frame: &Frame<'_>,
-    rows: std::ops::Range<usize>,
-    mut last: Option<i64>,
-) -> acdclip_model::Result<Vec<i64>> {
-    rows.map(|y| {
+fn pixels(frame: &Frame<'_>, mut last: Option<i64>) -> acdclip_model::Result<Vec<i64>> {
+    (0..frame.height()).map(|y| {
         let row = frame.row(0, y);
         let bytes = row.first_chunk::<BYTES>().ok_or_else(|| {
             Error::Frame(format!(
@@ -124,8 +116,8 @@ mod tests {
         .unwrap();
         let first = i64::from(u32::MAX) - 1;
         let wanted: Vec<i64> = (first..first + 4).collect();
-        assert_eq!(pixels(&frame, 0..4, None).unwrap(), wanted);
-        let error = pixels(&frame.crop(0, 0, 3, 4).unwrap(), 0..1, None).unwrap_err();
+        assert_eq!(pixels(&frame, None).unwrap(), wanted);
+        let error = pixels(&frame.crop(0, 0, 3, 4).unwrap(), None).unwrap_err();
         assert!(error.to_string().contains("found 3"), "{error}");
     }
 }

@@ -330,10 +330,6 @@ impl AcdClip {
         self.follow(session, &settings, Pace::Sync);
         session.stats.mode = "scan";
         let passage = session.scan(buffer, &settings);
-        if passage.is_new {
-            *self.hold.lock() = session.hold(&settings);
-            self.post_latency();
-        }
         let cancelled = passage.cancelled;
         self.let_go(session, &settings, passage)?;
         session.stats.time(Stage::Passage, start.elapsed());
@@ -650,6 +646,8 @@ impl AcdClip {
         if wanted == old || self.loading.lock().is_some() {
             return;
         }
+        // A flaw is on one scale from its first line to its last.
+        self.end_strip(session);
         let scales = session.subject.scales();
         match session.subject.choose_calibration(&wanted) {
             Ok(()) => {
@@ -842,6 +840,31 @@ impl AcdClip {
         let max = max.map(|max| max.saturating_add(own));
         query.set(live, min.saturating_add(own), max);
         true
+    }
+
+    /// Has upstream's pool have buffers for the frames of a strip that wait here, beside those that it needs itself.
+    fn ask_for_more(&self, query: &mut gst::query::Allocation) {
+        let settings = self.settings();
+        let held = self.with_session(|session| session.frames_held(&settings));
+        let held = held.unwrap_or(0) as u32;
+        if held == 0 {
+            return;
+        }
+        let pools: Vec<_> = query.allocation_pools().collect();
+        for (pool, (of, size, min, max)) in (0_u32..).zip(&pools) {
+            let max = if *max == 0 {
+                0
+            } else {
+                max.saturating_add(held)
+            };
+            query.set_nth_allocation_pool(pool, of.as_ref(), *size, min.saturating_add(held), max);
+        }
+        if pools.is_empty() {
+            let (caps, _) = query.get_owned();
+            let size = caps.and_then(|caps| gst_video::VideoInfo::from_caps(&caps).ok());
+            let size = size.map_or(0, |info| info.size() as u32);
+            query.add_allocation_pool(None::<&gst::BufferPool>, size, held + 1, 0);
+        }
     }
 
     /// Whether the pipeline must ask for latencies again when that property has changed.
@@ -1248,11 +1271,12 @@ fn properties() -> Vec<glib::ParamSpec> {
             "Line advance",
             "With tiling=scan: rows at the end of each frame that the one before it does not have; 0 for all",
         ),
-        pixels(
-            "merge-distance",
-            "Merge distance",
-            "With tiling=scan: parts of the map that are at most so many pixels apart are one flaw",
-        ),
+        glib::ParamSpecUInt::builder("merge-distance")
+            .nick("Merge distance")
+            .blurb("With tiling=scan: parts of the map that are at most so many pixels apart are one flaw")
+            .maximum(profile::MAX_MERGE_DISTANCE)
+            .mutable_ready()
+            .build(),
         glib::ParamSpecEnum::builder_with_default("auto-mask", default.auto_mask)
             .nick("Automatic mask")
             .blurb("What is found and left out of the picture by itself")
@@ -1476,8 +1500,16 @@ impl BaseTransformImpl for AcdClip {
 
     fn set_caps(&self, incaps: &gst::Caps, _outcaps: &gst::Caps) -> Result<(), gst::LoggableError> {
         let picture = Picture::from_caps(incaps).map_err(|e| gst::loggable_error!(CAT, "{e}"))?;
-        let depth = self.settings().gray_depth;
-        self.with_session(|session| session.set_picture(picture, depth));
+        let settings = self.settings();
+        let hold = self.with_session(|session| {
+            session.set_picture(picture, settings.gray_depth);
+            session.hold(&settings)
+        });
+        let hold = hold.unwrap_or_default();
+        let before = std::mem::replace(&mut *self.hold.lock(), hold);
+        if before != hold {
+            self.post_latency();
+        }
         Ok(())
     }
 
@@ -1487,7 +1519,9 @@ impl BaseTransformImpl for AcdClip {
         query: &mut gst::query::Allocation,
     ) -> Result<(), gst::LoggableError> {
         // Memory goes through as it is, so what downstream can take is what upstream may make.
-        self.parent_propose_allocation(None, query)
+        self.parent_propose_allocation(None, query)?;
+        self.ask_for_more(query);
+        Ok(())
     }
 
     fn query(&self, direction: gst::PadDirection, query: &mut gst::QueryRef) -> bool {

@@ -6,25 +6,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-use acdclip_model::{
-    Frame,
-    detector::{self, Finding},
-    mask::Mask,
-    preprocess::Resize,
-    stream::{
-        scan::View,
-        strip::Strip,
-        tiling::{Choice, Tiling},
-    },
-};
-use gst_video::VideoFrameExt;
-
 use super::{roi::Roi, tiles::Viewer};
 use crate::{
     batch::{Failure, Limits},
     engine::Job,
     picture::Picture,
     rect::Rect,
+};
+use acdclip_model::{
+    Frame,
+    detector::{self, Finding},
+    mask::Mask,
+    preprocess::Resize,
+    stream::{
+        mosaic::Tile,
+        scan::View,
+        strip::Strip,
+        tiling::{Choice, Tiling},
+    },
 };
 
 /// A frame on its way to the network.
@@ -96,6 +95,15 @@ impl Look {
     pub(super) fn new(viewer: Viewer, picture: Picture, manner: Manner) -> Result<Self, String> {
         let (width, height) = picture.size();
         let area = manner.roi.rect(width, height, picture.crop_step())?;
+        // A strip has no rows that could be left out.
+        let area = match manner.tiling {
+            Tiling::Scan => Rect {
+                y: 0,
+                h: height,
+                ..area
+            },
+            _ => area,
+        };
         let mask = manner.mask.as_ref().map(|mask| {
             let [x, y, w, h] = [area.x, area.y, area.w, area.h].map(|side| side as usize);
             let whole = mask.stretched(width as usize, height as usize);
@@ -205,7 +213,13 @@ impl Look {
             let views: acdclip_model::Result<Vec<_>> = views.collect();
             let seen = self.viewer.see(&views.map_err(failed)?)?;
             (times, batch) = (times.and(seen.times), batch.max(seen.batch));
-            strip.take(row, &seen.findings, None);
+            let counts = |tile: Tile| {
+                let part =
+                    |mask: &Mask| mask.crop(tile.x, tile.top as usize, tile.width, tile.height);
+                mask.as_ref()
+                    .is_none_or(|mask| part(mask).is_ok_and(|part| !part.is_empty()))
+            };
+            strip.take(row, &seen.findings, None, counts);
         }
         let sight = strip.sight(0..strip.len()).map_err(failed)?;
         let map = match &self.mask {
@@ -222,7 +236,9 @@ impl Look {
     }
 
     fn prepare(&self, buffer: &gst::BufferRef) -> acdclip_model::Result<Ready> {
-        self.with_frame(buffer, |frame, settings| {
+        self.with_frame(buffer, |frame| {
+            let (frame, settings) = self.settings(buffer, frame);
+            let (frame, settings) = (&frame, &settings);
             let detector = self.viewer.line.engine().detector();
             let size = (frame.width(), frame.height());
             let tiling = match self.manner.tiling {
@@ -241,11 +257,11 @@ impl Look {
         })
     }
 
-    /// Runs `f` on the part of a buffer's frame that is looked at, of an interlaced one its top field, and how it is looked at whole.
+    /// Runs `f` on the part of a buffer's frame that is looked at.
     pub(super) fn with_frame<T>(
         &self,
         buffer: &gst::BufferRef,
-        f: impl FnOnce(&Frame<'_>, &detector::Settings) -> acdclip_model::Result<T>,
+        f: impl FnOnce(&Frame<'_>) -> acdclip_model::Result<T>,
     ) -> acdclip_model::Result<T> {
         let mapped = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &self.picture.info)
             .map_err(|e| {
@@ -258,6 +274,15 @@ impl Look {
             area.w as usize,
             area.h as usize,
         )?;
+        f(&frame)
+    }
+
+    /// What of a frame is looked at whole, of an interlaced one its top field, and how.
+    fn settings<'a>(
+        &self,
+        buffer: &gst::BufferRef,
+        frame: &Frame<'a>,
+    ) -> (Frame<'a>, detector::Settings) {
         let par = self.picture.info.par();
         let mut settings = detector::Settings {
             resize: self.manner.resize,
@@ -266,17 +291,12 @@ impl Look {
             mask: self.mask.clone(),
             ..detector::Settings::default()
         };
-        let interlaced = mapped
-            .flags()
-            .contains(gst_video::VideoFrameFlags::INTERLACED);
-        let frame = if interlaced {
-            // A field's pixels are twice as high as the frame's.
-            settings.pixel_aspect.1 = settings.pixel_aspect.1.saturating_mul(2);
-            frame.field()
-        } else {
-            frame
-        };
-        f(&frame, &settings)
+        if !self.picture.is_interlaced(buffer) {
+            return (frame.clone(), settings);
+        }
+        // A field's pixels are twice as high as the frame's.
+        settings.pixel_aspect.1 = settings.pixel_aspect.1.saturating_mul(2);
+        (frame.field(), settings)
     }
 }
 

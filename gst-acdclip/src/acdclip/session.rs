@@ -25,7 +25,7 @@ use super::{
 use crate::{
     batch::{Failure, Limits},
     picture::Picture,
-    profile::{self, Settings},
+    profile::{self, Settings, TilingMode},
     stats::{Skipped, Stage, Stats},
 };
 
@@ -182,14 +182,34 @@ impl Session {
         self.forget_results();
     }
 
-    /// How long a frame of a strip waits at most until it may leave, beside what scoring costs; nothing while there is no strip.
-    pub(super) fn hold(&self, settings: &Settings) -> Duration {
-        let Some((run, picture)) = self.strip.as_ref().zip(self.picture.as_ref()) else {
-            return Duration::ZERO;
-        };
-        let (_, height) = picture.size();
-        run.frames_held(height as usize, settings.line_advance as usize) as u32
-            * picture.frame_duration().unwrap_or(FRAME)
+    /// Frames that a frame of a strip waits for at most; none where frames are no pieces of a strip, or the caps are not known.
+    pub(super) fn frames_held(&mut self, settings: &Settings) -> usize {
+        if settings.tiling != TilingMode::Scan {
+            return 0;
+        }
+        let held = self.look(settings).ok().and_then(|look| {
+            let area = look.area();
+            let viewer = look.viewer();
+            let tiles = viewer.tiles(settings.tiles(), area.w as usize).ok()?;
+            let advance = match settings.line_advance {
+                0 => area.h,
+                advance => advance.min(area.h),
+            };
+            Some(
+                viewer
+                    .lattice_delay(tiles)
+                    .div_ceil(advance.max(1) as usize),
+            )
+        });
+        held.unwrap_or(0)
+    }
+
+    /// How long a frame of a strip waits for those after it at most.
+    pub(super) fn hold(&mut self, settings: &Settings) -> Duration {
+        let frames = u32::try_from(self.frames_held(settings)).unwrap_or(u32::MAX);
+        let picture = self.picture.as_ref();
+        let duration = picture.and_then(Picture::frame_duration).unwrap_or(FRAME);
+        duration.saturating_mul(frames)
     }
 
     /// What the caps say; none before they are known.

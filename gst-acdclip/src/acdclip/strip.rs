@@ -126,26 +126,16 @@ impl StripRun {
         })
     }
 
-    /// Frames that a frame may wait for, of `height` rows.
-    pub(super) fn frames_held(&self, height: usize, line_advance: usize) -> usize {
-        let advance = match line_advance {
-            0 => height,
-            advance => advance.min(height),
-        };
-        self.scan.delay().div_ceil(advance.max(1))
-    }
-
     /// Takes a frame; says where it breaks the strip.
     pub(super) fn push(
         &mut self,
         buffer: gst::Buffer,
         frame: u64,
     ) -> acdclip_model::Result<Vec<Seam>> {
-        let (picture, area) = (self.look.picture(), self.look.area());
-        let last = self.scan.last_counter();
-        let reading = Reading::new(self.encoder, &buffer, picture, area, last)?;
+        let (picture, last) = (self.look.picture(), self.scan.last_counter());
+        let reading = Reading::new(self.encoder, &buffer, picture, last)?;
         let scan = &mut self.scan;
-        let push = |frame: &Frame<'_>, _: &_| scan.push(frame, reading.counters());
+        let push = |frame: &Frame<'_>| scan.push(frame, reading.counters());
         let lines = self.look.with_frame(&buffer, push)?;
         // A stream begins, which is no news.
         let is_news = |(_, why): &&Seam| !matches!(why, Break::Start);
@@ -229,33 +219,42 @@ impl StripRun {
         let rules = rules(settings);
         let map_scale = scales.map(|scales| scales.map);
         let change = self.scan.follow(held.lines.new.end, map_scale, &rules)?;
-        let sight = self.scan.sight(&held.lines)?;
-        let raw_max = sight.map.max();
-        let map = match map_scale {
-            Some(scale) => sight.map.clone().calibrated(scale),
-            None => sight.map.clone(),
-        };
-        let patches = PatchMap::encode(&map, self.look.area());
-        let regions = self.regions(&map, &held.lines, &rules);
-        let record = self.record(&held, &sight, (raw_max, scales), regions, settings);
         let moment = Moment {
-            time: record.pts.unwrap_or(0),
-            pts: record.pts,
+            time: held.buffer.pts().map_or(0, gst::ClockTime::nseconds),
+            pts: held.buffer.pts().map(gst::ClockTime::nseconds),
             frame: held.frame,
-            score: record.score,
+            score: 0.0,
         };
         let events = self.events(change, moment, held.lines.new.end);
-        self.scan.forget(
-            self.held
-                .front()
-                .map_or(held.lines.new.end, |next| next.lines.first()),
-        );
+        // Of a frame that shows only lines from before a failure nothing is known.
+        let sight = self.scan.sight(&held.lines).ok();
+        let known = sight.map(|sight| self.known(&held, &sight, scales, settings));
+        let next = self.held.front().map(|next| next.lines.first());
+        self.scan.forget(next.unwrap_or(held.lines.new.end));
         Ok(Departure {
             buffer: held.buffer,
-            known: Some((record, patches)),
+            known,
             events,
             before: held.before,
         })
+    }
+
+    fn known(
+        &mut self,
+        held: &Held,
+        sight: &Sight,
+        scales: Option<Scales>,
+        settings: &Settings,
+    ) -> (Record, PatchMap) {
+        let map = match scales {
+            Some(scales) => sight.map.clone().calibrated(scales.map),
+            None => sight.map.clone(),
+        };
+        let patches = PatchMap::encode(&map, self.look.area());
+        let regions = self.regions(&map, &held.lines, &rules(settings));
+        let raw_max = sight.map.max();
+        let record = self.record(held, sight, (raw_max, scales), regions, settings);
+        (record, patches)
     }
 
     /// What of the frame is at or above the release threshold and part of a flaw, or at or above the threshold; the largest score first.

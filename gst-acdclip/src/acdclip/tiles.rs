@@ -11,7 +11,7 @@ use acdclip_model::{
     preprocess::Resize,
     stream::{
         scan::View,
-        strip::Strip,
+        strip::{self, Strip},
         tiling::{Choice, Tiles},
     },
 };
@@ -55,6 +55,12 @@ impl Viewer {
     pub(super) fn strip(&self, frame: &acdclip_model::Frame<'_>, tiles: Tiles) -> Strip {
         let detector = self.line.engine().detector();
         Strip::new(frame, tiles, detector.patches(), detector.map_values())
+    }
+
+    /// Lines that may come between a line and that by which it has settled.
+    pub(super) fn lattice_delay(&self, tiles: Tiles) -> usize {
+        let patches = self.line.engine().detector().patches();
+        strip::longest_delay(tiles, patches)
     }
 
     /// Looks at tiles, and waits for all of them.

@@ -252,6 +252,24 @@ impl FlawTracker {
             self.join(run, other, change);
         }
         self.raise(rules, change);
+        self.drop_covered();
+    }
+
+    /// Drops runs that a newer one of the same part covers: what touches them touches that.
+    fn drop_covered(&mut self) {
+        let Some((line, newest)) = self.recent.pop_back() else {
+            return;
+        };
+        let is_covered = |run: &Run| {
+            let covers =
+                |new: &Run| new.part == run.part && new.left <= run.left && new.right >= run.right;
+            newest.iter().any(covers)
+        };
+        for (_, runs) in &mut self.recent {
+            runs.retain(|run| !is_covered(run));
+        }
+        self.recent.retain(|(_, runs)| !runs.is_empty());
+        self.recent.push_back((line, newest));
     }
 
     /// Pairs of runs that belong together, one of the newest line each; as line and place in it.

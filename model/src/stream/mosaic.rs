@@ -35,6 +35,11 @@ struct Row {
     weights: Vec<f32>,
 }
 
+/// Pixels from node to node for tiles of `size` pixels and `patches` patches a side.
+pub(super) fn pitch(size: usize, patches: usize) -> usize {
+    (size / (NODES_PER_PATCH * patches.max(1))).max(1)
+}
+
 /// The map of a strip, as far as it is known and not forgotten.
 #[derive(Debug, Clone)]
 pub struct Mosaic {
@@ -57,7 +62,7 @@ impl Mosaic {
     ) -> Self {
         Self {
             width,
-            pitch: (size / (NODES_PER_PATCH * patches.max(1))).max(1),
+            pitch: pitch(size, patches),
             overlap,
             kind,
             first: 0,

@@ -17,16 +17,21 @@ use crate::{
     frame::{Frame, PixelFormat},
     map::{AnomalyMap, MapValues},
     mask::Mask,
+    preprocess::Placement,
     record::Place,
 };
 
 use super::{
     edges::Edges,
     flaws::{Change, Flaw, FlawTracker, Rules},
-    place::{Break, Odometer, Pitch, StretchKind},
+    mosaic::Tile,
+    place::{Break, Odometer, Pitch, Stretch, StretchKind},
     strip::{Sight, Strip, TileRow},
     tiling::Tiles,
 };
+
+/// Breaks in one frame, at most: a wheel may tremble, but where every line jumps there is no counter.
+const MAX_BREAKS: usize = 16;
 
 /// How a strip is looked at.
 #[derive(Debug, Clone)]
@@ -149,6 +154,8 @@ pub struct Scan {
     odometer: Odometer,
     pieces: VecDeque<Piece>,
     begun: u64,
+    /// Height of the last frame, and what its rows show.
+    last_frame: (usize, Vec<Span>),
     /// Of all pieces, for the rail lies where it lay before a break; made with the first line.
     edges: Option<Edges>,
     /// The line after those that edges were found in.
@@ -164,6 +171,7 @@ impl Scan {
             plan,
             pieces: VecDeque::new(),
             begun: 0,
+            last_frame: (0, Vec::new()),
             edges: None,
             edged: 0,
             flaws: FlawTracker::default(),
@@ -211,16 +219,15 @@ impl Scan {
                 )));
             }
         };
-        let mut spans = Vec::new();
-        // Lines seen before, as far as there are any.
-        let known = old.min(first as usize);
-        if old > 0 {
-            spans.push(Span {
-                rows: old - known..old,
-                line: first - known as u64,
-                stands: false,
-            });
+        let begins = |stretch: &&Stretch| matches!(stretch.kind, StretchKind::Begins(_));
+        let broken = stretches.iter().filter(begins).count();
+        if broken > MAX_BREAKS {
+            return Err(Error::Frame(format!(
+                "wanted a counter that goes on by one a line, found {broken} jumps in a frame of {height} lines; is a counter written there? Else \
+                 set encoder=pitch"
+            )));
         }
+        let mut spans = self.seen_before(old);
         let mut breaks = Vec::new();
         let mut line = first;
         for stretch in stretches {
@@ -240,12 +247,40 @@ impl Scan {
                 self.piece(frame).strip.push(frame, rows)?;
             }
         }
+        if line == first {
+            // The camera stands: what waits for more lines would wait as long.
+            self.end_piece();
+        }
+        let spans = merged(spans);
+        self.last_frame = (height, spans.clone());
         Ok(FrameLines {
-            spans: merged(spans),
+            spans,
             height,
             new: first..line,
             breaks,
         })
+    }
+
+    /// What the first `old` rows of a frame show, which are the last of the frame before.
+    fn seen_before(&self, old: usize) -> Vec<Span> {
+        let (height, spans) = &self.last_frame;
+        let shift = height.saturating_sub(old);
+        let shifted = spans
+            .iter()
+            .filter(|span| span.rows.end > shift)
+            .map(|span| {
+                let hidden = shift.saturating_sub(span.rows.start);
+                Span {
+                    rows: span.rows.start + hidden - shift..span.rows.end - shift,
+                    line: if span.stands {
+                        span.line
+                    } else {
+                        span.line + hidden as u64
+                    },
+                    stands: span.stands,
+                }
+            });
+        shifted.filter(|span| span.rows.end <= old).collect()
     }
 
     /// The counters of a frame's rows after that of its first: up, or down where that goes on below the last line's.
@@ -367,7 +402,12 @@ impl Scan {
     pub fn take(&mut self, due: Due, findings: &[Finding]) {
         let mut pieces = self.pieces.iter_mut();
         if let Some(piece) = pieces.find(|piece| piece.number == due.piece) {
-            piece.strip.take(due.row, findings, due.cover);
+            let cover = due.cover.clone();
+            let counts = |tile: Tile| {
+                let columns = due.cover.as_deref();
+                columns.is_none_or(|columns| columns[tile.x..tile.x + tile.width].contains(&true))
+            };
+            piece.strip.take(due.row, findings, cover, counts);
         }
     }
 
@@ -398,55 +438,69 @@ impl Scan {
         }
     }
 
-    /// Of a frame whose rows are of several pieces, or show lines twice: row of nodes by row of nodes.
+    /// Of a frame whose rows are of several pieces, or show lines twice: row of nodes by row of nodes. Rows that nothing is known of do not
+    /// count.
     fn assembled(&self, frame: &FrameLines) -> Result<Sight> {
         let height = frame.height;
-        let mut score = 0.0_f32;
-        let mut class_score = 0.0_f32;
-        let mut values = Vec::new();
-        let mut bands = Vec::new();
-        let mut shape = None;
         let pitch = self.pieces.front().map_or(1, |piece| piece.strip.pitch());
         let nodes = (height - 1).div_ceil(pitch) + 1;
-        for node in 0..nodes {
-            let row = (node * pitch).min(height - 1);
-            let rows = pitch.min(height - row);
-            let line = frame.line(row);
-            let piece = line.and_then(|line| self.pieces.iter().find(|piece| piece.holds(line)));
-            let (Some(line), Some(piece)) = (line, piece) else {
-                return Err(Error::Frame(format!(
-                    "wanted the line of each row of a frame of {height}, found none for row {row}"
-                )));
-            };
-            let line = line - piece.first;
-            let sight = piece.strip.sight(line..line + 1)?;
-            score = score.max(sight.score);
-            class_score = class_score.max(sight.class_score);
-            values.extend(piece.strip.nodes(&sight.map));
-            shape = Some((
-                sight.map.grid().0,
-                sight.map.input().0,
-                sight.map.placement(),
-            ));
-            bands.push((rows, piece.strip.cover(line)));
-        }
-        let (columns, input, placement) =
-            shape.ok_or_else(|| Error::Frame("a frame without rows".into()))?;
-        let placement = crate::preprocess::Placement {
+        let rows = (0..nodes).map(|node| (node * pitch).min(height - 1));
+        let seen: Vec<_> = rows.map(|row| self.seen_line(frame.line(row)?)).collect();
+        let known = || seen.iter().flatten();
+        let first = known().next().ok_or_else(|| {
+            Error::Frame(format!(
+                "wanted a frame of {height} rows of which some were seen, found none"
+            ))
+        })?;
+        let (columns, input, width) = (
+            first.sight.map.grid().0,
+            first.sight.map.input().0,
+            first.sight.map.placement().width,
+        );
+        let values = seen.iter().flat_map(|line| {
+            let line = line.as_ref().unwrap_or(first);
+            line.values.iter().copied()
+        });
+        let placement = Placement {
+            x: 0.0,
             y: 0.0,
+            width,
             height: height as f32,
-            ..placement
         };
         let input = (input, (nodes - 1) * pitch + 1);
-        let map = AnomalyMap::new((columns, nodes), values, self.plan.kind, input, placement)?;
-        let map = match covered(placement.width as usize, bands) {
+        let kind = self.plan.kind;
+        let map = AnomalyMap::new((columns, nodes), values.collect(), kind, input, placement)?;
+        let none: Arc<[bool]> = vec![false; width as usize].into();
+        let bands = seen.iter().enumerate().map(|(node, line)| {
+            let rows = pitch.min(height - (node * pitch).min(height - 1));
+            let cover = match line {
+                Some(line) => line.cover.clone(),
+                None => Some(none.clone()),
+            };
+            (rows, cover)
+        });
+        let map = match covered(width as usize, height, bands.collect()) {
             Some(mask) => map.masked(Arc::new(mask?)),
             None => map,
         };
+        let highest =
+            |value: fn(&Sight) -> f32| known().map(|line| value(&line.sight)).fold(0.0, f32::max);
         Ok(Sight {
+            score: highest(|sight| sight.score),
+            class_score: highest(|sight| sight.class_score),
             map,
-            score,
-            class_score,
+        })
+    }
+
+    /// What is known of a line, if it has settled and is not forgotten.
+    fn seen_line(&self, line: u64) -> Option<SeenLine> {
+        let piece = self.pieces.iter().find(|piece| piece.holds(line))?;
+        let line = line - piece.first;
+        let sight = piece.strip.sight(line..line + 1).ok()?;
+        Some(SeenLine {
+            values: piece.strip.nodes(&sight.map),
+            cover: piece.strip.cover(line),
+            sight,
         })
     }
 
@@ -525,7 +579,9 @@ impl Scan {
 
     /// Forgets what only frames and flaws before `line` need.
     pub fn forget(&mut self, line: u64) {
-        let line = line.min(self.flaws.line());
+        // The next frame may show again what the last one shows.
+        let shown = self.last_frame.1.iter().map(|span| span.line).min();
+        let line = line.min(self.flaws.line()).min(shown.unwrap_or(line));
         while self
             .pieces
             .front()
@@ -540,12 +596,14 @@ impl Scan {
         self.odometer
             .forget(self.flaws.oldest().unwrap_or(line).min(line));
     }
+}
 
-    /// Lines that may come between a frame's last one and that by which it has settled.
-    pub fn delay(&self) -> usize {
-        let pitch = self.pieces.front().map_or(0, |piece| piece.strip.pitch());
-        self.plan.tiles.size() + pitch
-    }
+/// One line, as it was seen.
+struct SeenLine {
+    sight: Sight,
+    /// The map at the lattice's nodes.
+    values: Vec<f32>,
+    cover: Option<Arc<[bool]>>,
 }
 
 /// Spans that follow one another as one.
@@ -567,17 +625,24 @@ fn merged(spans: Vec<Span>) -> Vec<Span> {
     merged
 }
 
-/// A mask of bands of which some count as a whole; none where all do.
-fn covered(width: usize, bands: Vec<(usize, Option<Arc<[bool]>>)>) -> Option<Result<Mask>> {
+/// A mask of `height` rows in bands, of which some count as a whole; none where all do.
+fn covered(
+    width: usize,
+    height: usize,
+    bands: Vec<(usize, Option<Arc<[bool]>>)>,
+) -> Option<Result<Mask>> {
     if bands.iter().all(|(_, cover)| cover.is_none()) {
         return None;
     }
     let all: Arc<[bool]> = vec![true; width].into();
-    let bands: Vec<_> = bands
-        .into_iter()
-        .map(|(rows, cover)| (rows, cover.unwrap_or_else(|| all.clone())))
-        .collect();
-    Some(Mask::banded(width, &bands))
+    let mut left = height;
+    let mut banded = Vec::with_capacity(bands.len());
+    for (rows, cover) in bands {
+        let rows = rows.min(left);
+        left -= rows;
+        banded.push((rows, cover.unwrap_or_else(|| all.clone())));
+    }
+    Some(Mask::banded(width, &banded))
 }
 
 /// The brightness of a row of packed pixels: of colours the green, which most of it is.

@@ -17,7 +17,7 @@ use crate::{
 };
 
 use super::{
-    mosaic::{Mosaic, Tile},
+    mosaic::{self, Mosaic, Tile},
     tiling::Tiles,
 };
 
@@ -55,6 +55,11 @@ pub struct Sight {
     pub score: f32,
     /// The highest probability of the abnormal class of their tiles.
     pub class_score: f32,
+}
+
+/// Lines that may come between a line and that by which it has settled, with `patches` patches along a side of a tile.
+pub fn longest_delay(tiles: Tiles, patches: usize) -> usize {
+    tiles.size() + mosaic::pitch(tiles.size(), patches)
 }
 
 /// A piece of a strip.
@@ -159,19 +164,37 @@ impl Strip {
         self.lines.frame(lines.start, height)
     }
 
-    /// Takes what was found in the tiles of the row that was due, from left to right. `cover` says which columns count in it.
-    pub fn take(&mut self, row: TileRow, findings: &[Finding], cover: Option<Arc<[bool]>>) {
+    /// Takes what was found in the tiles of the row that was due, from left to right. `cover` says which columns count in it, `counts` in which
+    /// tiles anything does: the others have no part in the score.
+    pub fn take(
+        &mut self,
+        row: TileRow,
+        findings: &[Finding],
+        cover: Option<Arc<[bool]>>,
+        counts: impl Fn(Tile) -> bool,
+    ) {
         // What has settled stays as it is, also under the last row, which is shifted back over it.
         let from = self
             .seen
             .map_or(0, |seen| seen.top + self.tiles.step() as u64);
-        for (tile, finding) in self.tiles(row).into_iter().zip(findings) {
-            self.mosaic.add(tile, &finding.map, from);
+        let tiles = self.tiles(row);
+        for (tile, finding) in tiles.iter().zip(findings) {
+            self.mosaic.add(*tile, &finding.map, from);
         }
-        let highest = |value: fn(&Finding) -> f32| findings.iter().map(value).fold(0.0, f32::max);
+        let highest = |value: fn(&Finding) -> f32| {
+            let counting = tiles
+                .iter()
+                .zip(findings)
+                .filter(|(tile, _)| counts(**tile));
+            counting
+                .map(|(_, finding)| value(finding))
+                .fold(0.0, f32::max)
+        };
         self.bands.push_back(Band {
             // Each line is judged by the row of tiles in which it has more context.
-            first: self.seen.map_or(0, |seen| (seen.end() + row.top) / 2),
+            first: self
+                .seen
+                .map_or(0, |seen| ((seen.end() + row.top) / 2).max(from)),
             score: highest(|finding| finding.score),
             class_score: highest(|finding| finding.class_score),
             cover,

@@ -27,8 +27,6 @@ pub(in crate::acdclip) struct Passage {
     pub(in crate::acdclip) failure: Option<Trouble>,
     /// Whether the wait for the network was ended from outside.
     pub(in crate::acdclip) cancelled: bool,
-    /// Whether a strip has begun, and so the time that frames are held for may have changed.
-    pub(in crate::acdclip) is_new: bool,
 }
 
 impl Session {
@@ -41,10 +39,7 @@ impl Session {
         let frame = self.frames;
         self.frames += 1;
         self.stats.frame(false);
-        let mut passage = Passage {
-            is_new: self.strip.is_none(),
-            ..Passage::default()
-        };
+        let mut passage = Passage::default();
         let pushed = self
             .strip_run(settings)
             .and_then(|run| run.push(buffer.clone(), frame).map_err(|e| e.to_string()));
@@ -55,7 +50,10 @@ impl Session {
             }
             Err(e) => {
                 self.fail_strip(e, &mut passage);
-                passage.departures.push(Departure::unknown(buffer.clone()));
+                passage.departures.push(Departure {
+                    before: std::mem::take(&mut passage.after),
+                    ..Departure::unknown(buffer.clone())
+                });
                 return passage;
             }
         }
@@ -143,9 +141,13 @@ impl Session {
 
     fn fail_strip(&mut self, reason: String, passage: &mut Passage) {
         self.stats.fail();
-        let wait = self.backoff.fail(Instant::now());
         self.give_up_strip(passage);
-        passage.failure = Some(Trouble { reason, wait });
+        let now = Instant::now();
+        // What fails again before it was to be tried again has been told of.
+        if !self.backoff.is_waiting(now) {
+            let wait = self.backoff.fail(now);
+            passage.failure = Some(Trouble { reason, wait });
+        }
     }
 
     /// Lets all that wait leave unseen, and the strip go on after them.

@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
-use crate::{preprocess::Placement, stream::alarm::Levels};
+use crate::{
+    preprocess::Placement,
+    stream::{alarm::Levels, strip::longest_delay},
+};
 
 use super::*;
 
@@ -239,8 +242,7 @@ fn a_flaw_is_where_it_was_drawn_and_borders_are_none() {
 fn a_frame_waits_for_a_tile_at_most() {
     for height in [1, 10, 100, 300] {
         let whole = run(&strip(1000), (height, height), plan());
-        let scan = Scan::new(plan());
-        let most = (scan.delay() + PATCHES * 2).div_ceil(height);
+        let most = longest_delay(plan().tiles, PATCHES).div_ceil(height);
         assert!(
             whole.longest_wait <= most,
             "{height}: {} of {most}",
@@ -356,4 +358,79 @@ fn memory_is_flat_over_many_lines() {
         assert!(lines.breaks.len() <= 1);
     }
     assert!(kept[19] < kept[3] + 1000, "{kept:?}");
+}
+
+#[test]
+fn frames_leave_while_the_camera_stands() {
+    let counters: Vec<i64> = (0..1200).map(|line| line.min(399)).collect();
+    let bytes = strip(counters.len());
+    let mut scan = Scan::new(plan());
+    let (mut whole, mut held) = (Whole::default(), VecDeque::new());
+    for (counters, rows) in counters.chunks(100).zip(bytes.chunks(100 * WIDTH)) {
+        let lines = scan.push(&frame(rows), Counters::Each(counters)).unwrap();
+        held.push_back(lines);
+        see(&mut scan);
+        leave(&mut scan, &mut held, &mut whole);
+        assert!(held.len() <= 3, "{held:?}");
+    }
+    assert!(held.is_empty());
+}
+
+#[test]
+fn frames_that_overlap_go_on_after_lines_were_given_up() {
+    let bytes = strip(1000);
+    let mut scan = Scan::new(Plan {
+        line_advance: 50,
+        ..plan()
+    });
+    let (mut whole, mut held) = (Whole::default(), VecDeque::new());
+    for (n, first) in (0..900).step_by(50).enumerate() {
+        let rows = &bytes[first * WIDTH..(first + 100) * WIDTH];
+        held.push_back(scan.push(&frame(rows), Counters::None).unwrap());
+        if n == 6 {
+            scan.abandon();
+            held.clear();
+        }
+        see(&mut scan);
+        leave(&mut scan, &mut held, &mut whole);
+    }
+    assert!(whole.map.iter().all(|value| value.is_finite()));
+    assert!(
+        whole.flaws.iter().any(|(flaw, _)| flaw.first > 600),
+        "{:?}",
+        whole.flaws
+    );
+}
+
+#[test]
+fn overlapping_frames_of_a_camera_that_stands_show_the_lines_that_they_show() {
+    let bytes = strip(300);
+    let mut scan = Scan::new(Plan {
+        line_advance: 50,
+        ..plan()
+    });
+    let stands = [7_i64; 100];
+    scan.push(&frame(&bytes[..100 * WIDTH]), Counters::Each(&stands))
+        .unwrap();
+    let goes_on: Vec<i64> = [7; 50].into_iter().chain(8..58).collect();
+    let lines = scan
+        .push(
+            &frame(&bytes[50 * WIDTH..150 * WIDTH]),
+            Counters::Each(&goes_on),
+        )
+        .unwrap();
+    assert_eq!(
+        [0, 49, 50, 99].map(|row| lines.line(row)),
+        [Some(0), Some(0), Some(1), Some(50)]
+    );
+}
+
+#[test]
+fn noise_where_a_counter_should_be_is_an_error_that_says_what_to_do() {
+    let mut scan = Scan::new(plan());
+    let noise: Vec<i64> = (0..100).map(|line| line * 7919 % 101).collect();
+    let error = scan
+        .push(&frame(&strip(100)), Counters::Each(&noise))
+        .unwrap_err();
+    assert!(error.to_string().contains("encoder=pitch"), "{error}");
 }
