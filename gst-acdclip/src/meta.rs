@@ -116,7 +116,8 @@ pub(crate) fn seam_message(line: u64, why: Break) -> gst::Structure {
         Break::Jump { from, to } => builder
             .field("reason", "lines-lost")
             .field("from", from)
-            .field("to", to),
+            .field("to", to)
+            .field("lost", why.lost()),
         Break::Reversed { at } => builder.field("reason", "reversed").field("at", at),
     }
     .build()
@@ -290,7 +291,7 @@ mod tests {
         let values = vec![-3.0, 2.0, -3.0, f32::NEG_INFINITY];
         let kind = MapValues::LogitDifference;
         let map = AnomalyMap::new((2, 2), values, kind, (28, 28), placement).unwrap();
-        PatchMap::encode(&map, Rect::whole((64, 48)))
+        PatchMap::encode(&map, Rect::from([0, 0, 64, 48]))
     }
 
     #[test]

@@ -249,7 +249,7 @@ mod tests {
             if calibrated {
                 before = before.calibrated(Scale::new(0.3, 0.8).unwrap());
             }
-            let after = carried(&PatchMap::encode(&before, Rect::whole(FRAME))).decode().unwrap();
+            let after = carried(&PatchMap::encode(&before, Rect::from([0, 0, FRAME.0, FRAME.1]))).decode().unwrap();
             prop_assert_eq!(after.grid(), grid);
             for (old, new) in before.values().iter().zip(after.values()) {
                 if *old == f32::NEG_INFINITY {
@@ -303,7 +303,7 @@ mod tests {
 
     fn whole() -> PatchMap {
         let map = map((2, 3), vec![0.0; 6], MapValues::LogitDifference);
-        PatchMap::encode(&map, Rect::whole(FRAME))
+        PatchMap::encode(&map, Rect::from([0, 0, FRAME.0, FRAME.1]))
     }
 
     #[test]
@@ -344,7 +344,7 @@ mod tests {
     fn certainty_and_what_is_no_number_have_bytes_too() {
         let values = vec![0.0, 1.0, 0.5, f32::NAN];
         let map = map((4, 1), values, MapValues::Probability);
-        let encoded = PatchMap::encode(&map, Rect::whole(FRAME));
+        let encoded = PatchMap::encode(&map, Rect::from([0, 0, FRAME.0, FRAME.1]));
         assert_eq!(encoded.values[..], [1, 255, 128, 0]);
     }
 

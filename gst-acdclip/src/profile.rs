@@ -9,12 +9,14 @@ use std::{
 };
 
 use acdclip_model::{
+    Frame,
     config::Domain,
     detector::DEFAULT_THRESHOLD,
     preprocess::Resize,
     stream::{
         alarm::{Durations, Levels},
-        place::Pitch,
+        flaws::MAX_GAP,
+        place::{MAX_PITCH_MM, MAX_START_MM, Pitch},
         tiling::{Choice, Tiling},
     },
 };
@@ -268,16 +270,7 @@ pub(crate) struct Options {
 pub(crate) const MAX_BATCH: u32 = 64;
 
 /// Pixels of what is counted in pixels, at most: no frame is larger.
-pub(crate) const MAX_PIXELS: u32 = 1 << 20;
-
-/// Pixels between parts of one flaw, at most: so many lines are remembered.
-pub(crate) const MAX_MERGE_DISTANCE: u32 = 1024;
-
-/// A line every kilometre.
-pub(crate) const MAX_PITCH_MM: f64 = 1e6;
-
-/// Some way around the earth.
-pub(crate) const MAX_START_MM: f64 = 1e11;
+pub(crate) const MAX_PIXELS: u32 = Frame::MAX_SIDE as u32;
 
 /// Bits of grey that a camera may use of 16.
 pub(crate) const GRAY_DEPTHS: (u32, u32) = (8, 16);
@@ -646,7 +639,7 @@ impl Options {
             within(key, value.map(f64::from), 0.0, f64::from(MAX_PIXELS))?;
         }
         let merge = self.merge_distance.map(f64::from);
-        within("merge-distance", merge, 0.0, f64::from(MAX_MERGE_DISTANCE))?;
+        within("merge-distance", merge, 0.0, f64::from(MAX_GAP))?;
         let depth = self.gray_depth.map(f64::from);
         within(
             "gray-depth",

@@ -16,16 +16,6 @@ pub(crate) struct Rect {
 }
 
 impl Rect {
-    /// All of a picture of `size` (width, height).
-    pub(crate) fn whole(size: (u32, u32)) -> Self {
-        Self {
-            x: 0,
-            y: 0,
-            w: size.0,
-            h: size.1,
-        }
-    }
-
     /// Whether it has a pixel and ends within a picture of `size`.
     pub(crate) fn is_within(&self, size: (u32, u32)) -> bool {
         let fits = |start: u32, len: u32, size: u32| {
@@ -57,6 +47,12 @@ fn span(start: u32, len: u32, from: u32, to: u32) -> Option<(u32, u32)> {
     // Neither exceeds `to`, since neither of the two before exceeds `from`.
     let (first, after) = (start * to / from, (end * to).div_ceil(from));
     (first < after).then_some((first as u32, (after - first) as u32))
+}
+
+impl From<[u32; 4]> for Rect {
+    fn from([x, y, w, h]: [u32; 4]) -> Self {
+        Self { x, y, w, h }
+    }
 }
 
 impl From<&Region> for Rect {
@@ -107,7 +103,7 @@ mod tests {
         );
         let all = u32::MAX;
         assert_eq!(
-            Rect::whole((all, all)).scaled((all, all), (all, 1)),
+            Rect::from([0, 0, all, all]).scaled((all, all), (all, 1)),
             Some(rect(0, 0, all, 1))
         );
     }

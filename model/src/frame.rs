@@ -122,9 +122,9 @@ impl PixelFormat {
         }
     }
 
-    /// The 8 bits that two bytes of [`Gray16`](Self::Gray16) with that depth are looked at in; white where more bits are used.
-    pub(crate) fn narrowed(bytes: [u8; 2], depth: u8) -> u8 {
-        let value = u16::from_le_bytes(bytes) >> depth.saturating_sub(8).min(8);
+    /// The 8 bits that a sample of [`Gray16`](Self::Gray16) with that depth is looked at in; white where more bits are used.
+    pub fn narrowed(sample: u16, depth: u8) -> u8 {
+        let value = sample >> depth.saturating_sub(8).min(8);
         value.min(u16::from(u8::MAX)) as u8
     }
 

@@ -24,6 +24,7 @@ pub mod preprocess;
 pub mod prompt;
 pub mod record;
 pub mod resample;
+pub mod roi;
 pub mod schema;
 pub mod stream;
 pub mod tensors;

@@ -339,7 +339,7 @@ fn samples<'a>(frame: &Frame<'a>, buffer: &'a mut Vec<u8>, scratch: &mut yuv::Sc
 /// A row of [`PixelFormat::Gray16`] in 8 bits.
 pub(crate) fn narrowed(row: &[u8], depth: u8) -> impl Iterator<Item = u8> + '_ {
     let pairs = row.chunks_exact(2);
-    pairs.map(move |pair| PixelFormat::narrowed([pair[0], pair[1]], depth))
+    pairs.map(move |pair| PixelFormat::narrowed(u16::from_le_bytes([pair[0], pair[1]]), depth))
 }
 
 /// What each sample of a limited range is in full range.

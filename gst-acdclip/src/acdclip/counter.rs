@@ -7,8 +7,8 @@
 use std::sync::LazyLock;
 
 use acdclip_model::{
-    Error, Frame,
-    stream::{place::widened, scan::Counters},
+    Error,
+    stream::{place::read_counters, scan::Counters},
 };
 
 use crate::{picture::Picture, profile::Encoder};
@@ -16,9 +16,6 @@ use crate::{picture::Picture, profile::Encoder};
 /// The reference of the meta.
 static REFERENCE: LazyLock<gst::Caps> =
     LazyLock::new(|| gst::Caps::new_empty_simple("timestamp/x-line-counter"));
-
-/// Bytes of a counter in a row.
-const BYTES: usize = 4;
 
 /// A counter as it was read.
 pub(super) enum Reading {
@@ -45,7 +42,9 @@ impl Reading {
                 let mapped =
                     gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &picture.info)
                         .map_err(|e| Error::Frame(format!("cannot be mapped for reading: {e}")))?;
-                Ok(Self::Each(pixels(&picture.frame(&mapped)?, last)?))
+                let frame = picture.frame(&mapped)?;
+                let rows = (0..frame.height()).map(|y| frame.row(0, y));
+                Ok(Self::Each(read_counters(rows, last)?))
             }
         }
     }
@@ -73,51 +72,4 @@ fn meta(buffer: &gst::BufferRef) -> acdclip_model::Result<i64> {
                     .into(),
             )
         })
-}
-
-fn pixels(frame: &Frame<'_>, mut last: Option<i64>) -> acdclip_model::Result<Vec<i64>> {
-    (0..frame.height()).map(|y| {
-        let row = frame.row(0, y);
-        let bytes = row.first_chunk::<BYTES>().ok_or_else(|| {
-            Error::Frame(format!(
-                "encoder=pixels: wanted lines of {BYTES} bytes or more, found {}; set encoder=pitch",
-                row.len()
-            ))
-        })?;
-        let counter = widened(last, u32::from_le_bytes(*bytes));
-        last = Some(counter);
-        Ok(counter)
-    })
-    .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn a_counter_in_pixels_goes_on_over_its_32_bits() {
-        let bytes: Vec<u8> = [u32::MAX - 1, u32::MAX, 0, 1]
-            .iter()
-            .flat_map(|counter| [counter.to_le_bytes(), [9; 4]].concat())
-            .collect();
-        let plane = acdclip_model::frame::Plane {
-            data: &bytes,
-            stride: 8,
-        };
-        let frame = Frame::new(
-            acdclip_model::frame::PixelFormat::Gray8,
-            8,
-            4,
-            &[plane],
-            acdclip_model::frame::Colorimetry::default(),
-        )
-        .unwrap();
-        let first = i64::from(u32::MAX) - 1;
-        let wanted: Vec<i64> = (first..first + 4).collect();
-        assert_eq!(pixels(&frame, None).unwrap(), wanted);
-        let error = pixels(&frame.crop(0, 0, 3, 4).unwrap(), None).unwrap_err();
-        assert!(error.to_string().contains("found 3"), "{error}");
-    }
 }

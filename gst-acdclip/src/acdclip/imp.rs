@@ -8,7 +8,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use acdclip_model::{record::Record, stream::events::Event};
+use acdclip_model::{
+    record::Record,
+    stream::{
+        events::Event,
+        flaws::MAX_GAP,
+        place::{MAX_PITCH_MM, MAX_START_MM},
+    },
+};
 use gst::{glib, prelude::*, subclass::prelude::*};
 use gst_base::{
     prelude::*,
@@ -394,9 +401,10 @@ impl AcdClip {
             events,
             before: _,
         } = departure;
+        let record = known.as_ref().map(|(record, _)| record);
+        self.post_events(session, settings, &events, record);
         let picture = session.picture().cloned();
         if let Some(((record, map), picture)) = known.zip(picture) {
-            self.post_events(session, settings, &events, Some(&record));
             self.announce_latency(settings, (!cost.is_zero()).then_some(cost));
             self.tell(
                 session,
@@ -443,7 +451,7 @@ impl AcdClip {
 
     /// Lets an event that comes after frames of a strip wait with them. Gives it back where none waits, or where it need not.
     fn hold_event(&self, event: gst::Event) -> Option<gst::Event> {
-        if !event.is_serialized() {
+        if !event.is_serialized() || self.settings().tiling != TilingMode::Scan {
             return Some(event);
         }
         let mut event = Some(event);
@@ -1264,7 +1272,7 @@ fn properties() -> Vec<glib::ParamSpec> {
         pixels(
             "working-resolution",
             "Working resolution",
-            "Pixels of the network that the shorter side of a frame, or the width of a strip, is shown with, where no tile-size is set; 0 for              what suits",
+            "Pixels of the network that the shorter side of a frame, or the width of a strip, is shown with, where no tile-size is set; 0 for what suits",
         ),
         pixels(
             "line-advance",
@@ -1274,7 +1282,7 @@ fn properties() -> Vec<glib::ParamSpec> {
         glib::ParamSpecUInt::builder("merge-distance")
             .nick("Merge distance")
             .blurb("With tiling=scan: parts of the map that are at most so many pixels apart are one flaw")
-            .maximum(profile::MAX_MERGE_DISTANCE)
+            .maximum(MAX_GAP)
             .mutable_ready()
             .build(),
         glib::ParamSpecEnum::builder_with_default("auto-mask", default.auto_mask)
@@ -1291,19 +1299,19 @@ fn properties() -> Vec<glib::ParamSpec> {
             "line-pitch-mm",
             "Line pitch",
             "With tiling=scan: millimetres from line to line; 0 where that is not known",
-            (0.0, profile::MAX_PITCH_MM),
+            (0.0, MAX_PITCH_MM),
         ),
         millimetres(
             "pixel-pitch-mm",
             "Pixel pitch",
             "With tiling=scan: millimetres from pixel to pixel across; 0 for the line-pitch-mm",
-            (0.0, profile::MAX_PITCH_MM),
+            (0.0, MAX_PITCH_MM),
         ),
         millimetres(
             "start-mm",
             "Start",
             "With tiling=scan: millimetres on the track where the counter is 0",
-            (-profile::MAX_START_MM, profile::MAX_START_MM),
+            (-MAX_START_MM, MAX_START_MM),
         ),
         glib::ParamSpecUInt::builder("gray-depth")
             .nick("Grey depth")

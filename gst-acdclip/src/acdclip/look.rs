@@ -6,11 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{roi::Roi, tiles::Viewer};
+use super::tiles::Viewer;
 use crate::{
     batch::{Failure, Limits},
     engine::Job,
     picture::Picture,
+    profile::TilingMode,
     rect::Rect,
 };
 use acdclip_model::{
@@ -18,6 +19,7 @@ use acdclip_model::{
     detector::{self, Finding},
     mask::Mask,
     preprocess::Resize,
+    roi::Roi,
     stream::{
         mosaic::Tile,
         scan::View,
@@ -76,7 +78,7 @@ pub(super) struct Manner {
     pub(super) roi: Roi,
     /// Of the whole frame.
     pub(super) mask: Option<Arc<Mask>>,
-    pub(super) tiling: Tiling,
+    pub(super) tiling: TilingMode,
     pub(super) tiles: Choice,
 }
 
@@ -94,16 +96,7 @@ impl Look {
     /// An error if the region of interest lies outside of the picture.
     pub(super) fn new(viewer: Viewer, picture: Picture, manner: Manner) -> Result<Self, String> {
         let (width, height) = picture.size();
-        let area = manner.roi.rect(width, height, picture.crop_step())?;
-        // A strip has no rows that could be left out.
-        let area = match manner.tiling {
-            Tiling::Scan => Rect {
-                y: 0,
-                h: height,
-                ..area
-            },
-            _ => area,
-        };
+        let area = area(manner.roi, manner.tiling, &picture)?;
         let mask = manner.mask.as_ref().map(|mask| {
             let [x, y, w, h] = [area.x, area.y, area.w, area.h].map(|side| side as usize);
             let whole = mask.stretched(width as usize, height as usize);
@@ -241,11 +234,7 @@ impl Look {
             let (frame, settings) = (&frame, &settings);
             let detector = self.viewer.line.engine().detector();
             let size = (frame.width(), frame.height());
-            let tiling = match self.manner.tiling {
-                // What a strip's frames are looked at in is not a frame alone.
-                Tiling::Scan => Tiling::Grid,
-                tiling => tiling,
-            };
+            let tiling = Tiling::from(self.manner.tiling);
             if !tiling.cuts(size, detector.config().input_size) {
                 return Ok(Ready::Whole(detector.prepare(frame, settings)?));
             }
@@ -297,6 +286,20 @@ impl Look {
         // A field's pixels are twice as high as the frame's.
         settings.pixel_aspect.1 = settings.pixel_aspect.1.saturating_mul(2);
         (frame.field(), settings)
+    }
+}
+
+/// What a region of interest is of frames like `picture`.
+pub(super) fn area(roi: Roi, tiling: TilingMode, picture: &Picture) -> Result<Rect, String> {
+    let ((width, height), step) = (picture.size(), picture.crop_step());
+    match tiling {
+        TilingMode::Scan => roi.columns(width, step.0).map(|columns| Rect {
+            x: columns.start,
+            y: 0,
+            w: columns.end - columns.start,
+            h: height,
+        }),
+        _ => roi.part(width, height, step).map(Rect::from),
     }
 }
 

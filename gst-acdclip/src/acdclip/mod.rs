@@ -71,7 +71,6 @@ mod latest;
 mod lines;
 mod look;
 mod mask;
-mod roi;
 mod session;
 mod strip;
 mod subject;

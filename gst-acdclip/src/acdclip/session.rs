@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use acdclip_model::{mask::Mask, record::Record, stream::events::Event};
+use acdclip_model::{mask::Mask, record::Record, roi::Roi, stream::events::Event};
 
 use super::{
     backoff::Backoff,
@@ -17,7 +17,6 @@ use super::{
     latest::Latest,
     lines::JsonLines,
     look::{Look, Manner, Scored, Shot},
-    roi::Roi,
     strip::StripRun,
     subject::Subject,
     tiles::Viewer,
@@ -114,6 +113,8 @@ pub(super) struct Session {
 pub(super) struct View {
     pub(super) roi: String,
     pub(super) mask: String,
+    /// Of a strip columns alone are left out.
+    pub(super) tiling: TilingMode,
 }
 
 impl View {
@@ -121,6 +122,7 @@ impl View {
         Self {
             roi: settings.roi.clone(),
             mask: settings.mask.clone(),
+            tiling: settings.tiling,
         }
     }
 }
@@ -226,8 +228,7 @@ impl Session {
     pub(super) fn choose_view(&mut self, view: View) -> Result<(), String> {
         let roi = Roi::parse(&view.roi)?;
         if let Some(picture) = &self.picture {
-            let (width, height) = picture.size();
-            roi.rect(width, height, picture.crop_step())?;
+            super::look::area(roi, view.tiling, picture)?;
         }
         if view.mask != self.view.mask {
             self.mask = super::mask::read(&view.mask)?;
@@ -390,7 +391,7 @@ impl Session {
             resize: settings.resize.into(),
             roi: self.roi,
             mask: self.mask.clone(),
-            tiling: settings.tiling.into(),
+            tiling: settings.tiling,
             tiles: settings.tiles(),
         };
         let viewer = Viewer {

@@ -395,7 +395,7 @@ mod tests {
 
     /// A map over a whole frame of the given size.
     fn finding(map: &AnomalyMap, width: u32, height: u32) -> Finding<'_> {
-        let area = Rect::whole((width, height));
+        let area = Rect::from([0, 0, width, height]);
         Finding {
             map: Some(PlacedMap { map, area }),
             map_threshold: 0.5,
@@ -598,7 +598,11 @@ mod tests {
         let placement = map(0.0, 0.0).placement();
         let kind = MapValues::LogitDifference;
         let map = AnomalyMap::new((8, 8), values, kind, (112, 112), placement).unwrap();
-        let changed = changed_pixels(Parts::HEATMAP | Parts::CONTOUR, &map, Rect::whole((96, 96)));
+        let changed = changed_pixels(
+            Parts::HEATMAP | Parts::CONTOUR,
+            &map,
+            Rect::from([0, 0, 96, 96]),
+        );
         let right = changed.iter().map(|(x, _)| x).max();
         assert_eq!(changed.len(), 48 * 96, "the left half");
         assert_eq!(right, Some(&47));

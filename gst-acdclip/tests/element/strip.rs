@@ -294,6 +294,44 @@ fn a_missing_counter_is_an_error_that_says_what_to_do() {
 }
 
 #[test]
+fn what_has_begun_ends_also_where_a_frame_cannot_be_looked_at() {
+    let reference = gst::Caps::new_empty_simple("timestamp/x-line-counter");
+    // The frame that lacks its counter comes while the disc is in view, or long after.
+    for without in [5, 6, 9] {
+        let mut bench = bench(&[("encoder", "meta"), ("on-error", "pass")], 100);
+        let mut counted = frames(&strip(1000), 100);
+        for (frame, n) in counted.iter_mut().zip(0_u64..) {
+            if n != without {
+                let (frame, counter) = (frame.get_mut().unwrap(), 100 * n);
+                let counter = gst::ClockTime::from_nseconds(counter);
+                gst::ReferenceTimestampMeta::add(frame, &reference, counter, gst::ClockTime::NONE);
+            }
+        }
+        assert_eq!(run(&mut bench, counted).len(), 10);
+        let told = bench.told_types();
+        let count = |wanted: &str| told.iter().filter(|kind| *kind == wanted).count();
+        assert_eq!(count("event-begin"), count("event-end"), "{told:?}");
+    }
+}
+
+#[test]
+fn a_region_of_interest_leaves_out_columns_of_a_strip_and_no_rows() {
+    let (middle, _, _) = DISC;
+    let seen = |x: usize| {
+        let roi = format!("{x},20,128,30");
+        let mut bench = bench(&[("roi", roi.as_str()), ("tile-size", "128")], 100);
+        run(&mut bench, frames(&strip(1000), 100));
+        ended(&bench)
+    };
+    let found = seen(66);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].0 < middle as u64 && found[0].1 > middle as u64,
+        "{found:?}"
+    );
+}
+
+#[test]
 fn grey_of_twelve_bits_is_seen_as_grey_of_eight() {
     let score = |format: &str, bytes: Vec<u8>, depth: &str| {
         let caps = caps(format, WIDTH as u32, 256);

@@ -10,6 +10,9 @@ use crate::map::{AnomalyMap, MASKED};
 
 use super::alarm::Levels;
 
+/// Pixels between parts of one flaw, at most: so many lines are remembered.
+pub const MAX_GAP: u32 = 1024;
+
 /// What a flaw is.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rules {
@@ -17,7 +20,7 @@ pub struct Rules {
     pub levels: Levels,
     /// Smallest flaw, in pixels at or above the release level.
     pub min_area: u64,
-    /// Pixels between parts of one flaw, at most.
+    /// Pixels between parts of one flaw, at most; [`MAX_GAP`] or fewer.
     pub gap: u32,
 }
 

@@ -7,6 +7,14 @@
 
 use std::{collections::VecDeque, ops::Range};
 
+use crate::error::{Error, Result};
+
+/// Millimetres from line to line or pixel to pixel, at most: a line every kilometre.
+pub const MAX_PITCH_MM: f64 = 1e6;
+
+/// Millimetres on the track where the counter is 0, at most: some way around the earth.
+pub const MAX_START_MM: f64 = 1e11;
+
 /// What lines and pixels are on the track.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Pitch {
@@ -200,11 +208,34 @@ impl Odometer {
 }
 
 /// A counter of 32 bits that goes round, as the one nearest to `last` that it may be; without one as it is.
-pub fn widened(last: Option<i64>, counter: u32) -> i64 {
+fn widened(last: Option<i64>, counter: u32) -> i64 {
     match last {
         Some(last) => last.wrapping_add(i64::from(counter.wrapping_sub(last as u32) as i32)),
         None => i64::from(counter),
     }
+}
+
+/// The counters in the first four bytes of lines, the lowest byte first, as frame grabbers write them. `last` is that of the line before, from which
+/// they are counted on.
+///
+/// An error if a line is shorter.
+pub fn read_counters<'a>(
+    lines: impl Iterator<Item = &'a [u8]>,
+    mut last: Option<i64>,
+) -> Result<Vec<i64>> {
+    lines
+        .map(|line| {
+            let bytes = line.first_chunk().ok_or_else(|| {
+                Error::Frame(format!(
+                    "encoder=pixels: wanted lines of 4 bytes or more, found {}; set encoder=pitch",
+                    line.len()
+                ))
+            })?;
+            let counter = widened(last, u32::from_le_bytes(*bytes));
+            last = Some(counter);
+            Ok(counter)
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -265,6 +296,14 @@ mod tests {
         let last = odometer.lines() - 1;
         assert_eq!(odometer.counter(last), Some(last as i64));
         assert_eq!(odometer.runs.len(), 1);
+    }
+
+    #[test]
+    fn a_line_too_short_for_a_counter_is_an_error() {
+        let counted = |line: &[u8]| read_counters([line].into_iter(), None);
+        assert_eq!(counted(&[1, 2, 0, 0, 9]).unwrap(), [513]);
+        let error = counted(&[1, 2, 3]).unwrap_err().to_string();
+        assert!(error.contains("found 3"), "{error}");
     }
 
     #[test]

@@ -564,19 +564,6 @@ impl Scan {
         self.place((flaw.left, flaw.right), (flaw.first, flaw.last))
     }
 
-    /// Lines that are kept, as a frame.
-    ///
-    /// An error if there are none, if they lie in several pieces, or if one has been forgotten.
-    pub fn lines_frame(&self, lines: Range<u64>) -> Result<Frame<'_>> {
-        let piece = self.pieces.iter().find(|piece| piece.holds(lines.start));
-        let piece = piece.ok_or_else(|| {
-            Error::Frame(format!("wanted lines of a strip, found none of {lines:?}"))
-        })?;
-        piece
-            .strip
-            .lines(lines.start - piece.first..lines.end - piece.first)
-    }
-
     /// Forgets what only frames and flaws before `line` need.
     pub fn forget(&mut self, line: u64) {
         // The next frame may show again what the last one shows.

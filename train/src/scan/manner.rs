@@ -3,16 +3,17 @@
 use std::ops::Range;
 
 use acdclip_model::{
-    Calibration, Detector, DeviceSpec, Precision, Runtime,
+    Calibration, Detector, DeviceSpec, Frame, Precision, Runtime,
     calibration::Scale,
     config::Domain,
     detector::{DEFAULT_THRESHOLD, Text},
     mask::Mask,
     preprocess::Resize,
+    roi::Roi,
     stream::{
         alarm::Levels,
-        flaws::Rules,
-        place::Pitch,
+        flaws::{MAX_GAP, Rules},
+        place::{MAX_PITCH_MM, MAX_START_MM, Pitch},
         scan::Plan,
         tiling::{Choice, Tiles},
     },
@@ -20,7 +21,6 @@ use acdclip_model::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    columns::Columns,
     options::{AutoMask, Encoder, Options},
     source::Reading,
 };
@@ -34,15 +34,6 @@ use crate::{
 /// Where nothing is said, what has been raised is released a fifth below.
 const RELEASE: f32 = 0.8;
 
-/// Pixels of what is counted in pixels, at most: no line is longer.
-const MAX_PIXELS: u32 = 1 << 20;
-
-/// A line every kilometre.
-const MAX_PITCH_MM: f64 = 1e6;
-
-/// Some way around the earth.
-const MAX_START_MM: f64 = 1e11;
-
 /// How strips are looked at.
 pub(super) struct Manner {
     pub(super) class: String,
@@ -53,8 +44,7 @@ pub(super) struct Manner {
     pub(super) rules: Rules,
     pub(super) reading: Reading,
     pub(super) counts_in_pixels: bool,
-    /// None for all of a line.
-    columns: Option<Columns>,
+    roi: Roi,
     mask: Option<Mask>,
     finds_edges: bool,
     tiles: Choice,
@@ -98,7 +88,8 @@ impl Manner {
                 line_advance: number(options.line_advance),
             },
             counts_in_pixels: encoder == Encoder::Pixels,
-            columns: options.roi.as_deref().map_or(Ok(None), Columns::parse)?,
+            roi: Roi::parse(options.roi.as_deref().unwrap_or_default())
+                .map_err(Failure::Arguments)?,
             mask: options.mask.as_deref().map(mask).transpose()?,
             finds_edges: options.auto_mask == Some(AutoMask::Strip),
             tiles: Choice {
@@ -134,7 +125,7 @@ impl Manner {
             "map-release-threshold": self.rules.levels.release,
             "min-area": self.rules.min_area,
             "merge-distance": self.rules.gap,
-            "roi": format!("{:?}", self.columns),
+            "roi": format!("{:?}", self.roi),
             "mask": mask,
             "auto-mask": self.finds_edges,
             "tile-size": self.tiles.tile_size,
@@ -155,10 +146,12 @@ impl Manner {
 
     /// Which columns of lines of `width` pixels are looked at, and how.
     pub(super) fn plan(&self, width: usize, detector: &Detector) -> Outcome<(Range<usize>, Plan)> {
-        let columns = match self.columns {
-            Some(columns) => columns.of(width)?,
-            None => 0..width,
-        };
+        // No side of a picture is longer than 32 bits can say.
+        let columns = self
+            .roi
+            .columns(width as u32, 1)
+            .map_err(Failure::Arguments)?;
+        let columns = columns.start as usize..columns.end as usize;
         let input = detector.config().input_size;
         let tiles: Tiles = self.tiles.tiles(columns.len(), input)?;
         let cover = self.mask.as_ref().map(|mask| {
@@ -240,15 +233,16 @@ fn check(options: &Options) -> Outcome {
         ))),
         _ => Ok(()),
     };
+    let side = Frame::MAX_SIDE as f64;
     let numbers = [
-        ("tile-size", options.tile_size),
-        ("tile-overlap", options.tile_overlap),
-        ("working-resolution", options.working_resolution),
-        ("line-advance", options.line_advance),
-        ("merge-distance", options.merge_distance),
+        ("tile-size", options.tile_size, side),
+        ("tile-overlap", options.tile_overlap, side),
+        ("working-resolution", options.working_resolution, side),
+        ("line-advance", options.line_advance, side),
+        ("merge-distance", options.merge_distance, MAX_GAP.into()),
     ];
-    for (key, value) in numbers {
-        within(key, value.map(f64::from), 0.0, f64::from(MAX_PIXELS))?;
+    for (key, value, most) in numbers {
+        within(key, value.map(f64::from), 0.0, most)?;
     }
     within("map-threshold", options.map_threshold, -1.0, 1.0)?;
     let release = options.map_release_threshold;

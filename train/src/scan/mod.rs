@@ -13,7 +13,6 @@ use crate::{
 };
 
 mod chart;
-mod columns;
 mod crop;
 mod defect;
 mod journal;

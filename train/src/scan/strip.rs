@@ -11,7 +11,7 @@ use acdclip_model::{
     preprocess::Resize,
     stream::{
         flaws::{Change, Flaw},
-        place::widened,
+        place::read_counters,
         scan::{Counters, Due, Scan, View},
     },
 };
@@ -33,9 +33,6 @@ use crate::{
 
 /// Tiles that the network looks at together, at most.
 const BATCH: usize = 8;
-
-/// Bytes of a counter in a line.
-const COUNTER: usize = 4;
 
 /// What scanning strips needs.
 pub(super) struct Scanner<'a> {
@@ -124,14 +121,9 @@ impl Scanner<'_> {
         for batch in views.chunks(BATCH) {
             self.check_stop()?;
             let inputs = batch.iter().map(|view| {
-                let is_square = view.frame.width() == view.frame.height();
                 let settings = Settings {
-                    // A strip that is shorter than a tile keeps its shape.
-                    resize: if is_square {
-                        Resize::Squash
-                    } else {
-                        Resize::Fit
-                    },
+                    // A strip that is shorter than a tile keeps its shape; all else is square.
+                    resize: Resize::Fit,
                     domain: self.manner.domain,
                     mask: view.mask.clone(),
                     blanks: view.blanks,
@@ -171,7 +163,7 @@ impl Run<'_> {
             return Ok(());
         }
         let counters = match self.scanner.manner.counts_in_pixels {
-            true => Some(counters(band, self.scan.last_counter())?),
+            true => Some(read_counters(band.lines(), self.scan.last_counter())?),
             false => None,
         };
         let counters = counters.as_deref().map_or(Counters::None, Counters::Each);
@@ -266,22 +258,4 @@ impl Run<'_> {
             crop: None,
         }
     }
-}
-
-/// The counter in the first bytes of each line. `last` is that of the line before, from which they are counted on.
-fn counters(band: &Band, mut last: Option<i64>) -> Outcome<Vec<i64>> {
-    let stride = (band.width * band.pixel()).max(1);
-    let rows = band.bytes.chunks_exact(stride);
-    rows.map(|row| {
-        let bytes = row.first_chunk::<COUNTER>().ok_or_else(|| {
-            Failure::Arguments(format!(
-                "encoder=pixels: wanted lines of {COUNTER} bytes or more, found {}; set encoder=pitch",
-                row.len()
-            ))
-        })?;
-        let counter = widened(last, u32::from_le_bytes(*bytes));
-        last = Some(counter);
-        Ok(counter)
-    })
-    .collect()
 }

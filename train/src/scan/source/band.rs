@@ -69,14 +69,8 @@ impl Layout {
         let samples = samples.enumerate();
         let counting = samples.filter(|(i, _)| i % channels < kept);
         band.bytes
-            .extend(counting.map(|(_, sample)| narrowed(sample, self.depth)));
+            .extend(counting.map(|(_, sample)| PixelFormat::narrowed(sample, self.depth)));
     }
-}
-
-/// The 8 bits that a sample of `depth` bits is looked at in; white where more bits are used.
-fn narrowed(sample: u16, depth: u8) -> u8 {
-    let value = sample >> depth.saturating_sub(8).min(8);
-    value.min(u16::from(u8::MAX)) as u8
 }
 
 impl Band {
@@ -91,6 +85,11 @@ impl Band {
             0 => 0,
             stride => self.bytes.len() / stride,
         }
+    }
+
+    /// Each of them.
+    pub(in crate::scan) fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        self.bytes.chunks_exact((self.width * self.pixel()).max(1))
     }
 
     /// `columns` of it, as the detector takes them.

@@ -1,10 +1,10 @@
 //! The part of the frame that is looked at, as a user writes it.
 
-use crate::rect::Rect;
+use std::ops::Range;
 
 /// A region of interest.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Roi {
+pub enum Roi {
     /// The whole frame.
     Whole,
     /// x, y, width and height in pixels of the frame.
@@ -15,7 +15,7 @@ pub(super) enum Roi {
 
 impl Roi {
     /// `x,y,w,h`, in parts of the frame where none of the four exceeds 1, else in pixels; nothing for the whole frame.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, String> {
         if text.trim().is_empty() {
             return Ok(Self::Whole);
         }
@@ -40,32 +40,49 @@ impl Roi {
         })
     }
 
-    /// What it is of a frame of `width` x `height` pixels: cut off where it leaves the frame, its corner on a multiple of `step` (across
-    /// and down), which colour at half size needs.
-    pub(super) fn rect(&self, width: u32, height: u32, step: (u32, u32)) -> Result<Rect, String> {
-        let [x, y, w, h] = match *self {
-            Self::Whole => return Ok(Rect::whole((width, height))),
-            Self::Pixels(sides) => sides,
-            Self::Parts([x, y, w, h]) => {
-                let (across, down) = (f64::from(width), f64::from(height));
-                [x * across, y * down, w * across, h * down]
-            }
-        };
-        let side = |start: f64, extent: f64, size: u32, step: u32| {
-            // A cast saturates.
-            let from = start.round() as u32 / step * step;
-            let end = ((start + extent).round() as u32).min(size);
-            (from < end).then(|| (from, end - from))
-        };
-        let outside = || {
-            format!(
+    /// x, y, width and height of what it is of a frame of `width` x `height` pixels: cut off where it leaves the frame, its corner on a multiple of
+    /// `step` (across and down), which colour at half size needs.
+    ///
+    /// An error if nothing of the frame is left.
+    pub fn part(&self, width: u32, height: u32, step: (u32, u32)) -> Result<[u32; 4], String> {
+        let [x, y, w, h] = self.sides(width, height);
+        let (across, down) = (cut(x, w, width, step.0), cut(y, h, height, step.1));
+        match (across, down) {
+            (Some((x, w)), Some((y, h))) => Ok([x, y, w, h]),
+            _ => Err(format!(
                 "roi: wanted a part of the frame of {width}x{height} pixels, found {w}x{h} at {x},{y}"
-            )
-        };
-        let (x, w) = side(x, w, width, step.0).ok_or_else(outside)?;
-        let (y, h) = side(y, h, height, step.1).ok_or_else(outside)?;
-        Ok(Rect { x, y, w, h })
+            )),
+        }
     }
+
+    /// The columns that it has of a strip of `width` pixels, which has no rows to leave out; the first is a multiple of `step`.
+    ///
+    /// An error if none is left.
+    pub fn columns(&self, width: u32, step: u32) -> Result<Range<u32>, String> {
+        let [x, _, w, _] = self.sides(width, 1);
+        let (x, w) = cut(x, w, width, step).ok_or_else(|| {
+            format!("roi: wanted columns of a strip of {width} pixels, found {w} from {x} on")
+        })?;
+        Ok(x..x + w)
+    }
+
+    /// x, y, width and height in pixels.
+    fn sides(&self, width: u32, height: u32) -> [f64; 4] {
+        let (across, down) = (f64::from(width), f64::from(height));
+        match *self {
+            Self::Whole => [0.0, 0.0, across, down],
+            Self::Pixels(sides) => sides,
+            Self::Parts([x, y, w, h]) => [x * across, y * down, w * across, h * down],
+        }
+    }
+}
+
+/// Start and length of a side, from a multiple of `step` and within `size`, if anything is left of it.
+fn cut(start: f64, extent: f64, size: u32, step: u32) -> Option<(u32, u32)> {
+    // A cast saturates.
+    let from = start.round() as u32 / step * step;
+    let end = ((start + extent).round() as u32).min(size);
+    (from < end).then(|| (from, end - from))
 }
 
 #[cfg(test)]
@@ -74,8 +91,7 @@ mod tests {
     use super::*;
 
     fn rect(text: &str, step: (u32, u32)) -> Result<[u32; 4], String> {
-        let rect = Roi::parse(text)?.rect(640, 480, step)?;
-        Ok([rect.x, rect.y, rect.w, rect.h])
+        Roi::parse(text)?.part(640, 480, step)
     }
 
     #[test]
@@ -118,5 +134,15 @@ mod tests {
         }
         let outside = rect("700,0,10,10", (1, 1)).unwrap_err();
         assert!(outside.contains("640x480"), "{outside}");
+    }
+
+    #[test]
+    fn a_strip_has_its_columns_whatever_its_rows() {
+        let columns = |text: &str| Roi::parse(text).unwrap().columns(640, 1);
+        assert_eq!(columns("").unwrap(), 0..640);
+        assert_eq!(columns("0.25, 0.5, 0.5, 0.5").unwrap(), 160..480);
+        assert_eq!(columns("600,9000,500,1").unwrap(), 600..640);
+        let outside = columns("700,0,10,10").unwrap_err();
+        assert!(outside.contains("640 pixels"), "{outside}");
     }
 }
