@@ -16,6 +16,7 @@ mod files;
 mod import;
 mod info;
 mod interrupt;
+mod jpeg;
 mod metrics;
 mod model;
 mod outcome;

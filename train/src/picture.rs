@@ -5,7 +5,8 @@
 //! nearly every such picture white; here grey is treated as colour is.)
 
 use std::{
-    io::{BufRead, Cursor, Seek},
+    fs::File,
+    io::{BufRead, BufReader, Cursor, Seek},
     path::Path,
 };
 
@@ -15,7 +16,10 @@ use image::{
     codecs::png::PngEncoder,
 };
 
-use crate::outcome::{Failure, Outcome};
+use crate::{
+    jpeg,
+    outcome::{Failure, Outcome},
+};
 
 /// Memory that decoding one picture may take. An 8k line scan of 40 000 lines fits.
 const MAX_BYTES: u64 = 1 << 30;
@@ -28,9 +32,9 @@ pub(crate) struct Picture {
 }
 
 impl Picture {
-    /// Reads the picture in `path`, whose content says its format, whatever its name.
+    /// Reads the picture in `path`, whose content says its format, whatever its name. An error also where a part of it is missing.
     pub(crate) fn open(path: &Path) -> Outcome<Self> {
-        let (decoded, _) = open_any(path)?;
+        let decoded = open_whole(path)?;
         Self::new(decoded).map_err(unreadable(path))
     }
 
@@ -64,8 +68,27 @@ impl Picture {
     }
 }
 
+/// As [`open_any`]; an error also where the end of a JPEG is missing, which decoders make up.
+pub(crate) fn open_whole(path: &Path) -> Outcome<DynamicImage> {
+    let (decoded, format) = open_any(path)?;
+    if format == Some(ImageFormat::Jpeg) {
+        let file = File::open(path).map_err(Failure::io(path))?;
+        if !jpeg::has_end(BufReader::new(file)).map_err(Failure::io(path))? {
+            return Err(unreadable(path)(
+                "wanted a JPEG to its end, found it cut off; copy it again".into(),
+            ));
+        }
+    }
+    Ok(decoded)
+}
+
 /// Reads the picture in `path` as it is stored, with its format: for masks, whose values are no colours.
 pub(crate) fn open_any(path: &Path) -> Outcome<(DynamicImage, Option<ImageFormat>)> {
+    if std::fs::metadata(path).map_err(Failure::io(path))?.len() == 0 {
+        return Err(unreadable(path)(
+            "wanted a picture, found an empty file".into(),
+        ));
+    }
     let reader = ImageReader::open(path)
         .and_then(ImageReader::with_guessed_format)
         .map_err(Failure::io(path))?;

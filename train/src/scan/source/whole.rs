@@ -10,7 +10,7 @@ use super::{
     band::{Band, Layout},
     picture::{check_size, unreadable},
 };
-use crate::{outcome::Outcome, picture::open_any};
+use crate::{outcome::Outcome, picture::open_whole};
 
 /// A decoded picture.
 pub(super) struct Whole {
@@ -24,7 +24,7 @@ pub(super) struct Whole {
 
 impl Whole {
     pub(super) fn open(path: &Path, depth: u8) -> Outcome<Self> {
-        let (picture, _) = open_any(path)?;
+        let picture = open_whole(path)?;
         let color = picture.color();
         let is_wide = match ExtendedColorType::from(color) {
             ExtendedColorType::L8
