@@ -1,6 +1,6 @@
 //! Whether a JPEG file is all there. Decoders fill in what is missing with grey, in which no flaw will be found.
 
-use std::io::Read;
+use std::io::BufRead;
 
 /// Whether bytes after the first of a marker's belong to the entropy-coded data, or are a marker without a segment.
 fn stands_alone(code: u8) -> bool {
@@ -8,7 +8,7 @@ fn stands_alone(code: u8) -> bool {
 }
 
 /// Whether a JPEG has the marker at its end (ITU-T T.81, B.1.1). What follows it is not looked at.
-pub(crate) fn has_end(file: impl Read) -> std::io::Result<bool> {
+pub(crate) fn has_end(file: impl BufRead) -> std::io::Result<bool> {
     let mut bytes = file.bytes();
     let mut next = || bytes.next().transpose();
     while let Some(byte) = next()? {
