@@ -83,6 +83,27 @@ impl PatchMap {
         )
     }
 
+    /// On a frame whose rows have moved up by `rows`; none where all of it has left.
+    pub(crate) fn scrolled(&self, rows: u32) -> Option<Self> {
+        let left = self.area.h.checked_sub(rows.saturating_sub(self.area.y));
+        let h = left.map(|left| left.min(self.area.h)).filter(|h| *h > 0)?;
+        let hidden = (self.area.h - h) as f32 / self.area.h as f32;
+        let placement = self.placement;
+        Some(Self {
+            area: Rect {
+                y: self.area.y.saturating_sub(rows),
+                h,
+                ..self.area
+            },
+            placement: Placement {
+                y: placement.y + placement.height * hidden,
+                height: placement.height * (1.0 - hidden),
+                ..placement
+            },
+            ..self.clone()
+        })
+    }
+
     /// What it covers, pixels of the measured frame.
     pub(crate) fn area(&self) -> Rect {
         self.area
@@ -223,6 +244,36 @@ mod tests {
             height: 189.0,
         };
         AnomalyMap::new(grid, values, kind, (252, 252), placement).unwrap()
+    }
+
+    #[test]
+    fn a_scrolled_map_shows_the_rows_that_are_left_where_they_are_now() {
+        let (columns, rows) = (3, 5);
+        let placement = Placement {
+            x: 0.0,
+            y: 0.0,
+            width: 3.0,
+            height: 9.0,
+        };
+        let values = (0..columns * rows).map(|i| i as f32 / 4.0 - 2.0).collect();
+        let kind = MapValues::LogitDifference;
+        let map = AnomalyMap::new((columns, rows), values, kind, (3, 9), placement).unwrap();
+        let whole = PatchMap::encode(&map, Rect::from([4, 10, 30, 90]));
+        let seen = |map: &PatchMap| {
+            let area = map.area();
+            let pixels = map.decode().unwrap();
+            pixels.upsample_to_frame(area.w as usize, area.h as usize)
+        };
+        let before = seen(&whole);
+        for (by, y, hidden) in [(0, 10, 0), (10, 0, 0), (40, 0, 30), (99, 0, 89)] {
+            let after = whole.scrolled(by).unwrap();
+            assert_eq!(after.area(), Rect::from([4, y, 30, 90 - hidden]));
+            let wanted = &before[hidden as usize * 30..];
+            let near = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-3;
+            assert!(wanted.iter().zip(&seen(&after)).all(near), "by {by}");
+        }
+        assert_eq!(whole.scrolled(100), None);
+        assert_eq!(whole.scrolled(u32::MAX), None);
     }
 
     /// Through the structure, as from one element to the other.

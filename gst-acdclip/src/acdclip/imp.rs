@@ -27,7 +27,7 @@ use super::{
     late::Lateness,
     lines::JsonLines,
     session::{Pace, Passage, Session, Trouble, View},
-    strip::Departure,
+    strip::{Departure, Seam},
     subject::{self, Subject, Wish},
 };
 use crate::{
@@ -240,6 +240,8 @@ impl AcdClip {
         match settings.mode {
             Mode::Sync => Pace::Sync,
             Mode::Latest => Pace::Latest,
+            // A frame of a strip would leave before its lines have been seen.
+            Mode::Auto if settings.tiling == TilingMode::Scan => Pace::Sync,
             Mode::Auto if self.is_live() => Pace::Latest,
             Mode::Auto => Pace::Sync,
         }
@@ -320,6 +322,19 @@ impl AcdClip {
         (record, map): (&Record, Option<PatchMap>),
         (picture, buffer): (&Picture, &mut gst::Buffer),
     ) -> Result<(), gst::FlowError> {
+        self.draw(session, settings, (record, &map), (picture, buffer))?;
+        self.attach(record, map.as_ref(), buffer)?;
+        self.tell_record(session, settings, record);
+        Ok(())
+    }
+
+    fn draw(
+        &self,
+        session: &mut Session,
+        settings: &Settings,
+        (record, map): (&Record, &Option<PatchMap>),
+        (picture, buffer): (&Picture, &mut gst::Buffer),
+    ) -> Result<(), gst::FlowError> {
         let begun = Instant::now();
         let report = Report::new(record, map.clone());
         drawing::draw(buffer, picture, style(settings), &report).map_err(|e| {
@@ -327,41 +342,92 @@ impl AcdClip {
             gst::FlowError::Error
         })?;
         session.stats.time(Stage::Draw, begun.elapsed());
-        self.publish(session, settings, (record, map.as_ref()), buffer)
+        Ok(())
     }
 
     /// Takes a frame of a strip: what may leave now is ready then.
-    fn scan(&self, session: &mut Session, buffer: &gst::Buffer) -> Result<(), gst::FlowError> {
+    fn scan(&self, session: &mut Session, buffer: gst::Buffer) -> Result<(), gst::FlowError> {
         let start = Instant::now();
         let settings = self.settings();
-        self.follow(session, &settings, Pace::Sync);
-        session.stats.mode = "scan";
-        let passage = session.scan(buffer, &settings);
-        let cancelled = passage.cancelled;
-        self.let_go(session, &settings, passage)?;
-        session.stats.time(Stage::Passage, start.elapsed());
-        if cancelled {
-            return Err(gst::FlowError::Flushing);
+        let pace = self.pace(&settings);
+        self.follow(session, &settings, pace);
+        if session.scans_otherwise(pace) {
+            self.end_strip(session);
         }
+        session.stats.mode = "scan";
+        match pace {
+            Pace::Sync => {
+                let passage = session.scan(&buffer, &settings);
+                let cancelled = passage.cancelled;
+                self.let_go(session, &settings, passage)?;
+                if cancelled {
+                    return Err(gst::FlowError::Flushing);
+                }
+            }
+            Pace::Latest => {
+                let passage = session.scan_beside(&buffer, &settings);
+                self.hear(session, &settings, passage)?;
+                let frame = self.carry(session, &settings, buffer)?;
+                self.ready.lock().push_back(Leaving::Frame(frame));
+            }
+        }
+        session.stats.time(Stage::Passage, start.elapsed());
         Ok(())
+    }
+
+    /// Puts on a frame of a strip that goes on at once what is known of the lines that it shows.
+    fn carry(
+        &self,
+        session: &mut Session,
+        settings: &Settings,
+        mut buffer: gst::Buffer,
+    ) -> Result<gst::Buffer, gst::FlowError> {
+        let known = session.carried(&buffer, settings);
+        let picture = session.picture().cloned();
+        if let Some(((record, map), picture)) = known.zip(picture) {
+            self.draw(session, settings, (&record, &map), (&picture, &mut buffer))?;
+            self.attach(&record, map.as_ref(), &mut buffer)?;
+        }
+        Ok(buffer)
     }
 
     /// Ends the strip, if there is one: all of its frames are ready to leave then.
     fn end_strip(&self, session: &mut Session) {
         let settings = self.settings();
+        let went_on = session.scans_otherwise(Pace::Sync);
         let passage = session.end_strip(&settings);
         // What could not be looked at or drawn on has been complained about.
-        let _ = self.let_go(session, &settings, passage);
+        let _ = if went_on {
+            self.hear(session, &settings, passage)
+        } else {
+            self.let_go(session, &settings, passage)
+        };
     }
 
-    /// Tells what came of a frame of a strip, or of its end.
-    fn let_go(
+    /// Tells what came of frames of a strip that have gone on.
+    fn hear(
         &self,
         session: &mut Session,
         settings: &Settings,
         passage: Passage,
     ) -> Result<(), gst::FlowError> {
-        for (line, why) in &passage.seams {
+        self.tell_seams(settings, &passage.seams);
+        for departure in passage.departures {
+            let record = departure.known.as_ref().map(|(record, _)| record);
+            self.post_events(session, settings, &departure.events, record);
+            if let Some(record) = record {
+                self.tell_record(session, settings, record);
+            }
+        }
+        self.post_events(session, settings, &passage.events, None);
+        match &passage.failure {
+            Some(failure) => self.complain(settings, failure),
+            None => Ok(()),
+        }
+    }
+
+    fn tell_seams(&self, settings: &Settings, seams: &[Seam]) {
+        for (line, why) in seams {
             gst::warning!(
                 CAT,
                 imp = self,
@@ -371,6 +437,16 @@ impl AcdClip {
                 self.post(meta::seam_message(*line, *why));
             }
         }
+    }
+
+    /// Tells what came of a frame of a strip, or of its end.
+    fn let_go(
+        &self,
+        session: &mut Session,
+        settings: &Settings,
+        passage: Passage,
+    ) -> Result<(), gst::FlowError> {
+        self.tell_seams(settings, &passage.seams);
         for mut departure in passage.departures {
             let before = std::mem::take(&mut departure.before).into_iter();
             let frame = self.finish(session, settings, departure)?;
@@ -399,7 +475,7 @@ impl AcdClip {
             mut buffer,
             known,
             events,
-            before: _,
+            ..
         } = departure;
         let record = known.as_ref().map(|(record, _)| record);
         self.post_events(session, settings, &events, record);
@@ -465,8 +541,11 @@ impl AcdClip {
     fn discard_strip(&self) {
         let settings = self.settings();
         self.with_session(|session| {
-            let mut passage = Passage::default();
-            session.discard_strip(&mut passage);
+            let passage = session.discard_strip();
+            for departure in &passage.departures {
+                let record = departure.known.as_ref().map(|(record, _)| record);
+                self.post_events(session, &settings, &departure.events, record);
+            }
             self.post_events(session, &settings, &passage.events, None);
         });
         self.ready.lock().clear();
@@ -724,12 +803,11 @@ impl AcdClip {
         let _ = self.obj().post_message(message);
     }
 
-    /// Puts what was found on the buffer, into the file and, where every frame is told, on the bus.
-    fn publish(
+    /// Puts what was found on the buffer.
+    fn attach(
         &self,
-        session: &mut Session,
-        settings: &Settings,
-        (record, map): (&Record, Option<&PatchMap>),
+        record: &Record,
+        map: Option<&PatchMap>,
         buffer: &mut gst::Buffer,
     ) -> Result<(), gst::FlowError> {
         meta::attach(buffer.make_mut(), record, map).map_err(|e| {
@@ -739,7 +817,11 @@ impl AcdClip {
                 ("Attaching metadata failed: {e}")
             );
             gst::FlowError::Error
-        })?;
+        })
+    }
+
+    /// Writes what was found into the file and, where every frame is told, on the bus.
+    fn tell_record(&self, session: &mut Session, settings: &Settings, record: &Record) {
         if let Some(lines) = &mut session.lines
             && let Err(e) = lines.write(record)
         {
@@ -748,7 +830,6 @@ impl AcdClip {
         if settings.messages == Messages::All {
             self.post(meta::frame_message(record));
         }
-        Ok(())
     }
 
     /// A file that cannot be written is complained about once, and the video goes on without it.
@@ -827,7 +908,7 @@ impl AcdClip {
 
     fn own_latency(&self) -> Duration {
         let settings = self.settings();
-        if settings.tiling != TilingMode::Scan && self.pace(&settings) == Pace::Latest {
+        if self.pace(&settings) == Pace::Latest {
             return Duration::ZERO;
         }
         let scoring = match settings.processing_latency {
@@ -1588,7 +1669,7 @@ impl BaseTransformImpl for AcdClip {
             return Ok(GenerateOutputSuccess::NoOutput);
         };
         if self.settings().tiling == TilingMode::Scan {
-            self.with_session(|session| self.scan(session, &buffer))
+            self.with_session(|session| self.scan(session, buffer))
                 .unwrap_or(Err(gst::FlowError::Flushing))?;
             let next = self.next_ready();
             return Ok(next.map_or(

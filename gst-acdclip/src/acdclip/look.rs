@@ -191,7 +191,13 @@ impl Look {
         let stretched = |mask: &Arc<Mask>| mask.stretched(strip.width(), strip.len() as usize);
         let mask = self.mask.as_ref().map(stretched);
         while let Some(row) = strip.due() {
-            let tiles = strip.tiles(row).into_iter();
+            let counts = |tile: Tile| {
+                let part =
+                    |mask: &Mask| mask.crop(tile.x, tile.top as usize, tile.width, tile.height);
+                mask.as_ref()
+                    .is_none_or(|mask| part(mask).is_ok_and(|part| !part.is_empty()))
+            };
+            let tiles = strip.tiles(row).into_iter().filter(|tile| counts(*tile));
             let views = tiles.map(|tile| {
                 let mask = mask.as_ref().map(|mask| {
                     let part = mask.crop(tile.x, tile.top as usize, tile.width, tile.height);
@@ -206,12 +212,6 @@ impl Look {
             let views: acdclip_model::Result<Vec<_>> = views.collect();
             let seen = self.viewer.see(&views.map_err(failed)?)?;
             (times, batch) = (times.and(seen.times), batch.max(seen.batch));
-            let counts = |tile: Tile| {
-                let part =
-                    |mask: &Mask| mask.crop(tile.x, tile.top as usize, tile.width, tile.height);
-                mask.as_ref()
-                    .is_none_or(|mask| part(mask).is_ok_and(|part| !part.is_empty()))
-            };
             strip.take(row, &seen.findings, None, counts);
         }
         let sight = strip.sight(0..strip.len()).map_err(failed)?;

@@ -24,7 +24,9 @@
  * A frame that is long or very large is cut into square tiles (`tiling=grid`, by itself with `auto`), which overlap, are shown to the network
  * together and make one map without seams. With `tiling=scan` frames are pieces of one strip, as a line-scan camera gives it: tiles straddle
  * the cuts, each line is looked at once, and what is found does not depend on where the strip was cut. A frame then leaves when the lines have
- * come that its last one needs, at most a tile later, which LATENCY says, in every `mode`. A flaw is one event, however many frames it lies in, and the map alone decides:
+ * come that its last one needs, at most a tile later, which LATENCY says. In `mode=latest`, which `auto` is not for strips, frames pass at once:
+ * each carries what is known by then of the lines that it shows, which are some only where frames overlap, and its own record follows in
+ * the file and on the bus. What this machine cannot keep up with goes by unseen, and the strip is broken there. A flaw is one event, however many frames it lies in, and the map alone decides:
  * a part of the strip at or above the map's release threshold that reaches its threshold. Regions have their `line`, and with an `encoder`
  * their place on the track; where the counter jumps or turns nothing is glued, and a message of type `strip-break` says so. `auto-mask=strip`
  * follows the edges of the strip's bright part and leaves out what lies beside it.
@@ -63,6 +65,7 @@ use gst::glib;
 use gst::prelude::*;
 
 mod backoff;
+mod beside;
 mod counter;
 mod imp;
 mod judge;

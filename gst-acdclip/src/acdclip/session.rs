@@ -3,6 +3,7 @@
 mod scan;
 
 pub(super) use scan::Passage;
+use scan::Scanning;
 
 use std::{
     sync::Arc,
@@ -17,12 +18,12 @@ use super::{
     latest::Latest,
     lines::JsonLines,
     look::{Look, Manner, Scored, Shot},
-    strip::StripRun,
     subject::Subject,
     tiles::Viewer,
 };
 use crate::{
     batch::{Failure, Limits},
+    patch_map::PatchMap,
     picture::Picture,
     profile::{self, Settings, TilingMode},
     stats::{Skipped, Stage, Stats},
@@ -95,7 +96,9 @@ pub(super) struct Session {
     look: Option<Arc<Look>>,
     background: Option<Background>,
     judge: Judge,
-    strip: Option<StripRun>,
+    strip: Option<Scanning>,
+    /// What was told of the newest frame of a strip whose lines have settled.
+    settled: Option<(Record, PatchMap)>,
     /// Flaws of strips before this one.
     flaws_before: u64,
     backoff: Backoff,
@@ -142,6 +145,7 @@ impl Session {
             background: None,
             judge: Judge::default(),
             strip: None,
+            settled: None,
             flaws_before: 0,
             backoff: Backoff::default(),
             frames: 0,

@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use acdclip_model::{
@@ -33,6 +33,30 @@ use crate::{
     profile::{AutoMask, Encoder, Settings},
 };
 
+/// What is kept of a frame until its lines have settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keeping {
+    /// All of it: it leaves then.
+    Frames,
+    /// Its times: it has gone on.
+    Times,
+}
+
+impl Keeping {
+    fn kept(self, buffer: &gst::Buffer) -> gst::Buffer {
+        match self {
+            Self::Frames => buffer.clone(),
+            Self::Times => {
+                let mut times = gst::Buffer::new();
+                let of = times.make_mut();
+                of.set_pts(buffer.pts());
+                of.set_duration(buffer.duration());
+                times
+            }
+        }
+    }
+}
+
 /// A frame that waits.
 struct Held {
     buffer: gst::Buffer,
@@ -40,6 +64,30 @@ struct Held {
     lines: FrameLines,
     /// Events that came before it, after the frame before.
     before: Vec<gst::Event>,
+}
+
+/// What frames and flaws are judged by, as settings and calibration say.
+#[derive(Clone, Copy)]
+pub(super) struct Terms {
+    scales: Option<Scales>,
+    rules: Rules,
+    threshold: f32,
+    map_threshold: f32,
+}
+
+impl Terms {
+    pub(super) fn new(settings: &Settings, scales: Option<Scales>) -> Self {
+        Self {
+            scales,
+            rules: Rules {
+                levels: settings.pixel_levels(),
+                min_area: settings.min_area,
+                gap: settings.merge_distance,
+            },
+            threshold: settings.score_threshold(),
+            map_threshold: settings.pixel_threshold(),
+        }
+    }
 }
 
 /// A frame that may leave, and what is known of it.
@@ -75,6 +123,31 @@ impl Departure {
 /// A break in the strip, before a line.
 pub(super) type Seam = (u64, Break);
 
+/// What came of a frame, or of the strip's end.
+#[derive(Default)]
+pub(super) struct Progress {
+    /// Frames that may leave now, in order.
+    pub(super) departures: Vec<Departure>,
+    /// What follows the last of them.
+    pub(super) after: Vec<gst::Event>,
+    /// Where the strip was broken.
+    pub(super) seams: Vec<Seam>,
+    /// Events that no frame brought about.
+    pub(super) events: Vec<Event>,
+    /// Why lines could not be looked at. Frames that waited are among the departures, and nothing is known of them.
+    pub(super) failure: Option<Failure>,
+    /// What looking took, where there was something to look at.
+    pub(super) seen: Option<Times>,
+    /// What judging took.
+    pub(super) judged: Duration,
+    /// Tiles that the network took at once, of the last row.
+    pub(super) batch: usize,
+    /// Flaws so far, those of strips before this one included.
+    pub(super) flaws: u64,
+    /// Lines so far.
+    pub(super) lines: u64,
+}
+
 /// One strip, and the frames of it that have not left.
 pub(super) struct StripRun {
     look: Arc<Look>,
@@ -88,6 +161,9 @@ pub(super) struct StripRun {
     batch: usize,
     /// Flaws of strips before this one, after which its own are numbered.
     flaws_before: u64,
+    keeping: Keeping,
+    /// Number of the newest frame.
+    last_frame: u64,
     /// Where flaws that are told of began, until they end.
     begun: BTreeMap<u64, Moment>,
     model: String,
@@ -97,6 +173,7 @@ impl StripRun {
     /// A strip that is looked at as `look` says.
     pub(super) fn new(
         look: Arc<Look>,
+        keeping: Keeping,
         flaws_before: u64,
         settings: &Settings,
     ) -> acdclip_model::Result<Self> {
@@ -122,26 +199,84 @@ impl StripRun {
             times: Times::default(),
             batch: 1,
             flaws_before,
+            keeping,
+            last_frame: 0,
             begun: BTreeMap::new(),
         })
     }
 
-    /// Takes a frame; says where it breaks the strip.
-    pub(super) fn push(
+    /// Takes a frame, and lets those leave whose lines have settled. Where it is not to be looked at, all leave.
+    pub(super) fn take(
         &mut self,
         buffer: gst::Buffer,
         frame: u64,
-    ) -> acdclip_model::Result<Vec<Seam>> {
+        looks: bool,
+        terms: Terms,
+    ) -> Progress {
+        let mut progress = Progress::default();
+        match self.push(&buffer, frame) {
+            Ok(seams) => {
+                progress.seams = seams;
+                if looks {
+                    self.proceed(terms, &mut progress);
+                } else {
+                    self.give_up(&mut progress);
+                }
+            }
+            Err(e) => {
+                self.fail(e, &mut progress);
+                progress.departures.push(Departure {
+                    before: std::mem::take(&mut progress.after),
+                    ..Departure::unknown(buffer)
+                });
+            }
+        }
+        self.count(&mut progress);
+        progress
+    }
+
+    /// No frame of the strip follows: all that wait leave.
+    pub(super) fn end(&mut self, terms: Terms) -> Progress {
+        let mut progress = Progress::default();
+        self.scan.end();
+        self.proceed(terms, &mut progress);
+        self.give_up(&mut progress);
+        self.count(&mut progress);
+        progress
+    }
+
+    /// The strip is forgotten. All that wait leave, and nothing is known of them.
+    pub(super) fn discard(&mut self) -> Progress {
+        let mut progress = Progress::default();
+        self.give_up(&mut progress);
+        self.count(&mut progress);
+        progress
+    }
+
+    /// Frames have passed that were not taken: their lines are missing.
+    pub(super) fn miss(&mut self, frames: usize) {
+        self.scan.miss(frames);
+    }
+
+    fn count(&self, progress: &mut Progress) {
+        progress.batch = self.batch;
+        progress.flaws = self.flaws_before + self.scan.flaw_count();
+        progress.lines = self.scan.lines();
+    }
+
+    /// Takes a frame; says where it breaks the strip.
+    fn push(&mut self, buffer: &gst::Buffer, frame: u64) -> acdclip_model::Result<Vec<Seam>> {
         let (picture, last) = (self.look.picture(), self.scan.last_counter());
-        let reading = Reading::new(self.encoder, &buffer, picture, last)?;
+        let reading = Reading::new(self.encoder, buffer, picture, last)?;
         let scan = &mut self.scan;
         let push = |frame: &Frame<'_>| scan.push(frame, reading.counters());
-        let lines = self.look.with_frame(&buffer, push)?;
+        let lines = self.look.with_frame(buffer, push)?;
         // A stream begins, which is no news.
         let is_news = |(_, why): &&Seam| !matches!(why, Break::Start);
         let seams = lines.breaks.iter().filter(is_news).copied().collect();
+        self.last_frame = frame;
         self.held.push_back(Held {
-            buffer,
+            buffer: self.keeping.kept(buffer),
             frame,
             lines,
             before: std::mem::take(&mut self.after),
@@ -149,8 +284,29 @@ impl StripRun {
         Ok(seams)
     }
 
+    /// Has the network look at what is due, and lets those frames leave whose lines have settled.
+    fn proceed(&mut self, terms: Terms, progress: &mut Progress) {
+        match self.see() {
+            Ok(times) => progress.seen = times,
+            Err(Failure::Cancelled) => progress.failure = Some(Failure::Cancelled),
+            Err(Failure::Failed(e)) => {
+                self.give_up(progress);
+                progress.failure = Some(Failure::Failed(e));
+                return;
+            }
+        }
+        let begun = Instant::now();
+        while let Some(held) = self.settled() {
+            match self.depart(held, terms) {
+                Ok(departure) => progress.departures.push(departure),
+                Err(e) => return self.fail(e, progress),
+            }
+        }
+        progress.judged = begun.elapsed();
+    }
+
     /// Has the network look at all that is due; says what that took, if there was something.
-    pub(super) fn see(&mut self) -> Result<Option<Times>, Failure> {
+    fn see(&mut self) -> Result<Option<Times>, Failure> {
         let failed = |e: acdclip_model::Error| Failure::Failed(e.to_string());
         let mut sum: Option<Times> = None;
         while let Some(due) = self.scan.due().map_err(failed)? {
@@ -166,23 +322,37 @@ impl StripRun {
         Ok(sum)
     }
 
-    /// No more lines follow: what is left becomes due.
-    pub(super) fn end(&mut self) {
-        self.scan.end();
+    /// The oldest frame that waits, if all of its lines have settled.
+    fn settled(&mut self) -> Option<Held> {
+        let settled = self.scan.settled();
+        let front = self.held.front();
+        front.filter(|held| held.lines.new.end <= settled)?;
+        self.held.pop_front()
     }
 
-    /// The oldest frame that waits, if all of its lines have settled.
-    pub(super) fn leave(
-        &mut self,
-        scales: Option<Scales>,
-        settings: &Settings,
-    ) -> Option<acdclip_model::Result<Departure>> {
-        let settled = self.scan.settled();
-        self.held
-            .front()
-            .filter(|held| held.lines.new.end <= settled)?;
-        let held = self.held.pop_front()?;
-        Some(self.depart(held, scales, settings))
+    fn fail(&mut self, e: acdclip_model::Error, progress: &mut Progress) {
+        self.give_up(progress);
+        progress.failure = Some(Failure::Failed(e.to_string()));
+    }
+
+    /// Lets all that wait leave as it came: nothing is known of it, and what follows is not glued to what was seen. Every flaw that is open ends.
+    fn give_up(&mut self, progress: &mut Progress) {
+        self.scan.abandon();
+        let held = self.held.drain(..);
+        progress.departures.extend(held.map(|held| Departure {
+            before: held.before,
+            ..Departure::unknown(held.buffer)
+        }));
+        progress.after.append(&mut self.after);
+        let change = self.scan.finish();
+        let at = Moment {
+            time: 0,
+            pts: None,
+            frame: self.last_frame,
+            score: 0.0,
+        };
+        let events = self.events(change, at, self.scan.lines());
+        progress.events.extend(events);
     }
 
     /// Lets an event wait with the frames that came before it; gives it back where none waits.
@@ -194,43 +364,22 @@ impl StripRun {
         None
     }
 
-    /// The events that came after all frames.
-    pub(super) fn take_after(&mut self) -> Vec<gst::Event> {
-        std::mem::take(&mut self.after)
-    }
-
-    /// Every frame that waits, as it came: nothing is known of them, and what follows is not glued to what was seen.
-    pub(super) fn give_up(&mut self) -> Vec<Departure> {
-        self.scan.abandon();
-        let held = self.held.drain(..);
-        held.map(|held| Departure {
-            before: held.before,
-            ..Departure::unknown(held.buffer)
-        })
-        .collect()
-    }
-
-    fn depart(
-        &mut self,
-        held: Held,
-        scales: Option<Scales>,
-        settings: &Settings,
-    ) -> acdclip_model::Result<Departure> {
-        let rules = rules(settings);
-        let map_scale = scales.map(|scales| scales.map);
-        let change = self.scan.follow(held.lines.new.end, map_scale, &rules)?;
+    fn depart(&mut self, held: Held, terms: Terms) -> acdclip_model::Result<Departure> {
+        let map_scale = terms.scales.map(|scales| scales.map);
+        let end = held.lines.new.end;
+        let change = self.scan.follow(end, map_scale, &terms.rules)?;
         let moment = Moment {
             time: held.buffer.pts().map_or(0, gst::ClockTime::nseconds),
             pts: held.buffer.pts().map(gst::ClockTime::nseconds),
             frame: held.frame,
             score: 0.0,
         };
-        let events = self.events(change, moment, held.lines.new.end);
+        let events = self.events(change, moment, end);
         // Of a frame that shows only lines from before a failure nothing is known.
         let sight = self.scan.sight(&held.lines).ok();
-        let known = sight.map(|sight| self.known(&held, &sight, scales, settings));
+        let known = sight.map(|sight| self.known(&held, &sight, terms));
         let next = self.held.front().map(|next| next.lines.first());
-        self.scan.forget(next.unwrap_or(held.lines.new.end));
+        self.scan.forget(next.unwrap_or(end));
         Ok(Departure {
             buffer: held.buffer,
             known,
@@ -239,21 +388,14 @@ impl StripRun {
         })
     }
 
-    fn known(
-        &mut self,
-        held: &Held,
-        sight: &Sight,
-        scales: Option<Scales>,
-        settings: &Settings,
-    ) -> (Record, PatchMap) {
-        let map = match scales {
+    fn known(&mut self, held: &Held, sight: &Sight, terms: Terms) -> (Record, PatchMap) {
+        let map = match terms.scales {
             Some(scales) => sight.map.clone().calibrated(scales.map),
             None => sight.map.clone(),
         };
         let patches = PatchMap::encode(&map, self.look.area());
-        let regions = self.regions(&map, &held.lines, &rules(settings));
-        let raw_max = sight.map.max();
-        let record = self.record(held, sight, (raw_max, scales), regions, settings);
+        let regions = self.regions(&map, &held.lines, &terms.rules);
+        let record = self.record(held, sight, regions, terms);
         (record, patches)
     }
 
@@ -291,14 +433,8 @@ impl StripRun {
         placed.collect()
     }
 
-    fn record(
-        &mut self,
-        held: &Held,
-        sight: &Sight,
-        (map_max, scales): (f32, Option<Scales>),
-        regions: Vec<Region>,
-        settings: &Settings,
-    ) -> Record {
+    fn record(&mut self, held: &Held, sight: &Sight, regions: Vec<Region>, terms: Terms) -> Record {
+        let scales = terms.scales;
         let (width, height) = self.look.picture().size();
         let event_id = regions.iter().filter_map(|region| region.event_id).min();
         let times = std::mem::take(&mut self.times);
@@ -309,9 +445,9 @@ impl StripRun {
             raw_score: sight.score,
             calibrated: scales.is_some(),
             class_score: sight.class_score,
-            map_max,
-            threshold: settings.score_threshold(),
-            map_threshold: settings.pixel_threshold(),
+            map_max: sight.map.max(),
+            threshold: terms.threshold,
+            map_threshold: terms.map_threshold,
             anomalous: event_id.is_some(),
             event_id,
             age: 0,
@@ -384,40 +520,5 @@ impl StripRun {
             region: Some(region),
             since: since.pts,
         }
-    }
-
-    /// Ends every flaw that is open, with the last frame that left.
-    pub(super) fn finish(&mut self, frame: u64) -> Vec<Event> {
-        let change = self.scan.finish();
-        let at = Moment {
-            time: 0,
-            pts: None,
-            frame,
-            score: 0.0,
-        };
-        self.events(change, at, self.scan.lines())
-    }
-
-    /// Flaws so far, those of strips before this one included.
-    pub(super) fn flaw_count(&self) -> u64 {
-        self.flaws_before + self.scan.flaw_count()
-    }
-
-    /// Lines so far.
-    pub(super) fn line_count(&self) -> u64 {
-        self.scan.lines()
-    }
-
-    /// Tiles that the network took at once, of the last row.
-    pub(super) fn batch(&self) -> usize {
-        self.batch
-    }
-}
-
-fn rules(settings: &Settings) -> Rules {
-    Rules {
-        levels: settings.pixel_levels(),
-        min_area: settings.min_area,
-        gap: settings.merge_distance,
     }
 }

@@ -75,17 +75,20 @@ fn every_frame_leaves_once_in_order_with_its_pixels_time_and_record() {
     }
 }
 
+/// First and last line of what an event is about.
+fn lines(event: &gst::Structure) -> (u64, u64) {
+    let region: gst::Structure = event.get("region").unwrap();
+    (
+        region.get("line").unwrap(),
+        region.get("last-line").unwrap(),
+    )
+}
+
 /// First and last line of each event that has ended.
 fn ended(bench: &Bench) -> Vec<(u64, u64)> {
     let told = bench.told().into_iter();
     told.filter(|(kind, _)| kind == "event-end")
-        .map(|(_, event)| {
-            let region: gst::Structure = event.get("region").unwrap();
-            (
-                region.get("line").unwrap(),
-                region.get("last-line").unwrap(),
-            )
-        })
+        .map(|(_, event)| lines(&event))
         .collect()
 }
 
@@ -363,4 +366,126 @@ fn a_long_frame_is_cut_into_tiles_and_small_things_in_it_are_found() {
     let (whole, cut, auto) = (largest("none"), largest("grid"), largest("auto"));
     assert!(cut > whole + 0.2, "in tiles {cut}, squeezed {whole}");
     assert_eq!(auto, cut);
+}
+
+/// Of every frame that was told of on the bus, its number.
+fn told_frames(told: &[(String, gst::Structure)]) -> Vec<u64> {
+    let frames = told.iter().filter(|(kind, _)| kind == "frame");
+    frames
+        .map(|(_, record)| record.get("frame").unwrap())
+        .collect()
+}
+
+#[test]
+fn in_latest_frames_leave_at_once_and_what_they_show_is_told_when_it_is_known() {
+    let mut bench = bench(&[("mode", "latest")], 250);
+    let sent = frames(&strip(1000), 250);
+    for frame in &sent {
+        let left = bench.pass(frame.clone());
+        assert_eq!(bytes(&left), bytes(frame));
+        assert_eq!(left.pts(), frame.pts());
+    }
+    let mut query = gst::query::Latency::new();
+    assert!(bench.element.static_pad("src").unwrap().query(&mut query));
+    assert_eq!(query.result().1, gst::ClockTime::ZERO);
+    bench.harness.push_event(gst::event::Eos::new());
+    assert!(bench.harness.try_pull().is_none(), "nothing leaves twice");
+    let told = bench.told();
+    assert_eq!(told_frames(&told), [0, 1, 2, 3]);
+    let ends = told.iter().filter(|(kind, _)| kind == "event-end");
+    let ends: Vec<(u64, u64)> = ends.map(|(_, event)| lines(event)).collect();
+    assert_eq!(ends, *IN_ONE_PIECE);
+}
+
+#[test]
+fn in_latest_what_is_too_much_goes_by_unseen_and_breaks_the_strip() {
+    let mut bench = bench(&[("mode", "latest")], 10);
+    let frame = || frames(&strip(10), 10).remove(0);
+    let skipped = |bench: &Bench| -> u64 {
+        let stats: gst::Structure = bench.element.property("stats");
+        stats.get("skipped-busy").unwrap()
+    };
+    let mut sent: u64 = 0;
+    // More than it can take at once, and then more slowly until it takes one again.
+    loop {
+        let before = skipped(&bench);
+        bench.pass(frame());
+        sent += 1;
+        if before > 0 && skipped(&bench) == before {
+            break;
+        }
+        assert!(sent < 100_000);
+        if before > 0 {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+    bench.harness.push_event(gst::event::Eos::new());
+    let stats: gst::Structure = bench.element.property("stats");
+    let unseen = skipped(&bench);
+    assert_eq!(
+        stats.get::<u64>("strip-lines").unwrap(),
+        10 * (sent - unseen)
+    );
+    let told = bench.told();
+    assert_eq!(told_frames(&told).len() as u64, sent - unseen);
+    let breaks = told.iter().filter(|(kind, _)| kind == "strip-break");
+    let lost: u64 = breaks
+        .map(|(_, seam)| seam.get::<u64>("lost").unwrap())
+        .sum();
+    assert_eq!(lost, 10 * unseen);
+}
+
+#[test]
+fn in_latest_frames_that_overlap_carry_what_is_known_of_their_lines_where_they_show_them() {
+    let properties = [
+        ("mode", "latest"),
+        ("line-advance", "16"),
+        ("line-pitch-mm", "1"),
+        ("encoder", "pitch"),
+    ];
+    let mut bench = bench(&properties, 640);
+    // The disc comes again and again.
+    let again = strip(640).repeat(2);
+    let found = (0..500).find_map(|n| {
+        let top = 16 * n % 640;
+        let mut frame = gst::Buffer::from_slice(again[top * WIDTH..][..640 * WIDTH].to_vec());
+        let time = gst::ClockTime::from_mseconds(n as u64);
+        frame.get_mut().unwrap().set_pts(time);
+        let left = bench.pass(frame);
+        // Slower and slower, until the machine keeps up.
+        std::thread::sleep(std::time::Duration::from_millis(20 + n as u64));
+        let meta = gst::meta::CustomMeta::from_buffer(&left, "AcdClipMeta").ok()?;
+        let regions = meta.structure().get::<gst::Array>("regions").unwrap();
+        let region: gst::Structure = regions.first()?.get().unwrap();
+        assert!(meta.structure().get::<u64>("age").unwrap() > 0);
+        Some((16 * n as u64, region))
+    });
+    let (top, region) = found.expect("a frame that carries the disc");
+    let (y, h): (u32, u32) = (region.get("y").unwrap(), region.get("h").unwrap());
+    let [first, length] = ["position-mm", "length-mm"].map(|name| {
+        let value: f64 = region.get(name).unwrap();
+        value as u64
+    });
+    assert_eq!(u64::from(y), first.saturating_sub(top), "{region:?}");
+    assert_eq!(u64::from(y + h) + top, first + length, "{region:?}");
+}
+
+#[test]
+fn in_latest_a_flush_forgets_what_waits_and_ends_what_has_begun() {
+    let mut bench = bench(&[("mode", "latest")], 100);
+    for frame in frames(&strip(1000), 100) {
+        bench.pass(frame);
+    }
+    bench.harness.push_event(gst::event::FlushStart::new());
+    bench.harness.push_event(gst::event::FlushStop::new(true));
+    let told = bench.told_types();
+    let count = |wanted: &str| told.iter().filter(|kind| *kind == wanted).count();
+    assert_eq!(count("event-begin"), count("event-end"), "{told:?}");
+    let segment = gst::FormattedSegment::<gst::ClockTime>::new();
+    bench.harness.push_event(gst::event::Segment::new(&segment));
+    for frame in frames(&strip(200), 100) {
+        bench.pass(frame);
+    }
+    bench.harness.push_event(gst::event::Eos::new());
+    assert_eq!(told_frames(&bench.told()), [10, 11]);
 }

@@ -15,6 +15,12 @@ use crate::{
 /// Nodes a patch: a tile's values bend at the middles of its patches, which need not be nodes.
 const NODES_PER_PATCH: usize = 2;
 
+/// What a tile weighs that was not looked at, beside 1 of one that was.
+const NEXT_TO_NOTHING: f32 = 1e-9;
+
+/// Log odds of what is taken for normal: one in three thousand.
+const NORMAL_LOGIT: f32 = -8.0;
+
 /// A rectangle of a strip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tile {
@@ -80,14 +86,37 @@ impl Mosaic {
         (self.width - 1).div_ceil(self.pitch) + 1
     }
 
-    /// Adds the map of a tile to the nodes that it covers or that lie next to it below and right, from line `from` on.
-    pub fn add(&mut self, tile: Tile, map: &AnomalyMap, from: u64) {
+    /// The nodes that a tile covers or that lie next to it below and right, from line `from` on.
+    fn nodes(&self, tile: Tile, from: u64) -> (Range<usize>, Range<u64>) {
         let pitch = self.pitch as u64;
         let bottom = tile.top + tile.height as u64 - 1;
         let first = tile.top.max(from).div_ceil(pitch).max(self.first);
-        let rows = first..bottom.div_ceil(pitch) + 1;
         let right = tile.x + tile.width - 1;
         let columns = tile.x.div_ceil(self.pitch)..right.div_ceil(self.pitch) + 1;
+        (columns, first..bottom.div_ceil(pitch) + 1)
+    }
+
+    /// Takes a tile for normal that was not looked at. What its neighbours say of what they share with it stands.
+    pub fn pass_over(&mut self, tile: Tile, from: u64) {
+        let normal = match self.kind {
+            MapValues::LogitDifference => NORMAL_LOGIT,
+            MapValues::Probability => 0.0,
+        };
+        let (columns, rows) = self.nodes(tile, from);
+        for row in rows {
+            let kept = self.row(row);
+            let weights = kept.weights[columns.clone()].iter_mut();
+            for (sum, weight) in kept.sums[columns.clone()].iter_mut().zip(weights) {
+                *sum += NEXT_TO_NOTHING * normal;
+                *weight += NEXT_TO_NOTHING;
+            }
+        }
+    }
+
+    /// Adds the map of a tile to its nodes, from line `from` on.
+    pub fn add(&mut self, tile: Tile, map: &AnomalyMap, from: u64) {
+        let pitch = self.pitch as u64;
+        let (columns, rows) = self.nodes(tile, from);
         let across = |column: usize| (column * self.pitch - tile.x) as f32;
         let down = |row: u64| (row * pitch - tile.top) as f32;
         let values = map.values_at(

@@ -97,6 +97,8 @@ pub struct Odometer {
     pitch: Pitch,
     lines: u64,
     runs: VecDeque<Run>,
+    /// Rows without a counter that came since the last line and were not seen.
+    missed: usize,
 }
 
 impl Odometer {
@@ -106,6 +108,7 @@ impl Odometer {
             pitch,
             lines: 0,
             runs: VecDeque::new(),
+            missed: 0,
         }
     }
 
@@ -114,20 +117,29 @@ impl Odometer {
         self.lines
     }
 
+    /// Rows without a counter have gone by unseen. A counter tells so itself.
+    pub fn miss(&mut self, rows: usize) {
+        self.missed += rows;
+    }
+
     /// Takes rows without a counter.
     pub fn advance(&mut self, rows: usize) -> Vec<Stretch> {
         if rows == 0 {
             return Vec::new();
         }
-        let kind = if self.runs.is_empty() {
-            self.runs.push_back(Run {
-                line: 0,
-                counter: 0,
-                step: 1,
-            });
-            StretchKind::Begins(Break::Start)
-        } else {
-            StretchKind::Continues
+        let missed = std::mem::take(&mut self.missed) as i64;
+        let last = self.lines.checked_sub(1);
+        let kind = match last.and_then(|line| self.counter(line)) {
+            Some(_) if missed == 0 => StretchKind::Continues,
+            last => {
+                let to = last.map_or(missed, |last| last + 1 + missed);
+                self.runs.push_back(Run {
+                    line: self.lines,
+                    counter: to,
+                    step: 1,
+                });
+                StretchKind::Begins(last.map_or(Break::Start, |from| Break::Jump { from, to }))
+            }
         };
         self.lines += rows as u64;
         vec![Stretch {
@@ -274,6 +286,24 @@ mod tests {
         ];
         assert_eq!(found, wanted);
         assert_eq!(jump.lost(), 9);
+    }
+
+    #[test]
+    fn lines_that_went_by_unseen_are_missing_and_those_after_them_lie_where_they_do() {
+        let mut odometer = odometer();
+        odometer.advance(10);
+        odometer.miss(3);
+        odometer.miss(2);
+        let jump = Break::Jump { from: 9, to: 15 };
+        assert_eq!(
+            odometer.advance(4),
+            [stretch(0..4, StretchKind::Begins(jump))]
+        );
+        assert_eq!(jump.lost(), 5);
+        assert_eq!(odometer.advance(1), [stretch(0..1, StretchKind::Continues)]);
+        assert_eq!(odometer.lines(), 15);
+        assert_eq!(odometer.position_mm(9), Some(104.5));
+        assert_eq!(odometer.position_mm(10), Some(107.5));
     }
 
     #[test]

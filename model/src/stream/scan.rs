@@ -114,6 +114,14 @@ pub struct Due {
     cover: Option<Arc<[bool]>>,
 }
 
+impl Due {
+    /// Whether anything of a tile counts. One of which nothing does need not be looked at.
+    fn counts(&self, tile: Tile) -> bool {
+        let columns = self.cover.as_deref();
+        columns.is_none_or(|columns| columns[tile.x..tile.x + tile.width].contains(&true))
+    }
+}
+
 /// A tile to be shown to the network.
 #[derive(Debug, Clone)]
 pub struct View<'a> {
@@ -154,6 +162,8 @@ pub struct Scan {
     odometer: Odometer,
     pieces: VecDeque<Piece>,
     begun: u64,
+    /// Frames that went by unseen since the last.
+    missed: usize,
     /// Height of the last frame, and what its rows show.
     last_frame: (usize, Vec<Span>),
     /// Of all pieces, for the rail lies where it lay before a break; made with the first line.
@@ -171,6 +181,7 @@ impl Scan {
             plan,
             pieces: VecDeque::new(),
             begun: 0,
+            missed: 0,
             last_frame: (0, Vec::new()),
             edges: None,
             edged: 0,
@@ -203,7 +214,13 @@ impl Scan {
             0 => height,
             advance => advance.min(height),
         };
+        // Of frames that overlap this one shows again what went by with those before it, or some of it.
+        let unseen = advance.saturating_mul(1 + std::mem::take(&mut self.missed));
+        let advance = unseen.min(height);
         let old = height - advance;
+        if matches!(counters, Counters::None) {
+            self.odometer.miss(unseen - advance);
+        }
         let first = self.lines();
         let stretches = match counters {
             Counters::None => self.odometer.advance(advance),
@@ -259,6 +276,11 @@ impl Scan {
             new: first..line,
             breaks,
         })
+    }
+
+    /// So many frames have gone by unseen.
+    pub fn miss(&mut self, frames: usize) {
+        self.missed = self.missed.saturating_add(frames);
     }
 
     /// What the first `old` rows of a frame show, which are the last of the frame before.
@@ -370,11 +392,12 @@ impl Scan {
         Some((0..width).map(counts).collect())
     }
 
-    /// The tiles of a row that is due, from left to right.
+    /// The tiles of a row that is due of which something counts, from left to right.
     pub fn views(&self, due: &Due) -> Result<Vec<View<'_>>> {
         let strip = &self.find(due)?.strip;
         let tiles = strip.tiles(due.row).into_iter();
         tiles
+            .filter(|tile| due.counts(*tile))
             .map(|tile| {
                 let mask = due.cover.as_ref().map(|cover| {
                     let columns = &cover[tile.x..tile.x + tile.width];
@@ -398,16 +421,14 @@ impl Scan {
         })
     }
 
-    /// Takes what the network found in the tiles of a row, from left to right.
+    /// Takes what the network found in the [views](Self::views) of a row.
     pub fn take(&mut self, due: Due, findings: &[Finding]) {
         let mut pieces = self.pieces.iter_mut();
         if let Some(piece) = pieces.find(|piece| piece.number == due.piece) {
             let cover = due.cover.clone();
-            let counts = |tile: Tile| {
-                let columns = due.cover.as_deref();
-                columns.is_none_or(|columns| columns[tile.x..tile.x + tile.width].contains(&true))
-            };
-            piece.strip.take(due.row, findings, cover, counts);
+            piece
+                .strip
+                .take(due.row, findings, cover, |tile| due.counts(tile));
         }
     }
 

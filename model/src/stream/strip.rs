@@ -165,7 +165,7 @@ impl Strip {
     }
 
     /// Takes what was found in the tiles of the row that was due, from left to right. `cover` says which columns count in it, `counts` in which
-    /// tiles anything does: the others have no part in the score.
+    /// tiles anything does: the others were not looked at, and are not among the findings.
     pub fn take(
         &mut self,
         row: TileRow,
@@ -177,19 +177,14 @@ impl Strip {
         let from = self
             .seen
             .map_or(0, |seen| seen.top + self.tiles.step() as u64);
-        let tiles = self.tiles(row);
-        for (tile, finding) in tiles.iter().zip(findings) {
-            self.mosaic.add(*tile, &finding.map, from);
+        let mut seen = findings.iter();
+        for tile in self.tiles(row) {
+            match counts(tile).then(|| seen.next()).flatten() {
+                Some(finding) => self.mosaic.add(tile, &finding.map, from),
+                None => self.mosaic.pass_over(tile, from),
+            }
         }
-        let highest = |value: fn(&Finding) -> f32| {
-            let counting = tiles
-                .iter()
-                .zip(findings)
-                .filter(|(tile, _)| counts(**tile));
-            counting
-                .map(|(_, finding)| value(finding))
-                .fold(0.0, f32::max)
-        };
+        let highest = |value: fn(&Finding) -> f32| findings.iter().map(value).fold(0.0, f32::max);
         self.bands.push_back(Band {
             // Each line is judged by the row of tiles in which it has more context.
             first: self

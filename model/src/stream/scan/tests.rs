@@ -403,6 +403,48 @@ fn frames_that_overlap_go_on_after_lines_were_given_up() {
 }
 
 #[test]
+fn of_frames_that_overlap_the_next_shows_what_went_by_unseen() {
+    let bytes = strip(1000);
+    let seen = |skips: fn(usize) -> bool| {
+        let mut scan = Scan::new(Plan {
+            line_advance: 20,
+            ..plan()
+        });
+        for (n, first) in (0..=900).step_by(20).enumerate() {
+            if skips(n) {
+                scan.miss(1);
+            } else {
+                let rows = &bytes[first * WIDTH..(first + 100) * WIDTH];
+                let lines = scan.push(&frame(rows), Counters::None).unwrap();
+                assert!(lines.breaks.iter().all(|(_, why)| *why == Break::Start));
+            }
+        }
+        scan.end();
+        see(&mut scan);
+        let change = scan.follow(1000, None, &RULES).unwrap();
+        (scan.lines(), change.ended)
+    };
+    assert_eq!(seen(|n| n % 5 > 0), seen(|_| false));
+}
+
+#[test]
+fn what_no_frame_shows_is_missing_and_what_follows_lies_where_it_does() {
+    let bytes = strip(1000);
+    let mut scan = Scan::new(plan());
+    let push = |scan: &mut Scan, first: usize| {
+        let rows = &bytes[first * WIDTH..(first + 100) * WIDTH];
+        scan.push(&frame(rows), Counters::None).unwrap()
+    };
+    push(&mut scan, 0);
+    scan.miss(2);
+    let lines = push(&mut scan, 300);
+    assert_eq!(lines.breaks, [(100, Break::Jump { from: 99, to: 300 })]);
+    assert_eq!(lines.new, 100..200);
+    let place = scan.place((0, 9), (100, 199));
+    assert_eq!(place.position_mm, Some(1150.0));
+}
+
+#[test]
 fn overlapping_frames_of_a_camera_that_stands_show_the_lines_that_they_show() {
     let bytes = strip(300);
     let mut scan = Scan::new(Plan {
@@ -433,4 +475,30 @@ fn noise_where_a_counter_should_be_is_an_error_that_says_what_to_do() {
         .push(&frame(&strip(100)), Counters::Each(&noise))
         .unwrap_err();
     assert!(error.to_string().contains("encoder=pitch"), "{error}");
+}
+
+#[test]
+fn tiles_of_which_nothing_counts_are_not_shown_and_their_lines_are_normal() {
+    let bytes = strip(600);
+    let cover: Arc<[bool]> = (0..WIDTH).map(|x| x < 60).collect();
+    let mut scan = Scan::new(Plan {
+        finds_edges: false,
+        cover: Some(cover),
+        ..plan()
+    });
+    let lines = scan.push(&frame(&bytes), Counters::None).unwrap();
+    scan.end();
+    while let Some(due) = scan.due().unwrap() {
+        let views = scan.views(&due).unwrap();
+        // The second tile of two begins at column 64.
+        assert_eq!(views.len(), 1);
+        let findings: Vec<_> = views.iter().map(finding).collect();
+        scan.take(due, &findings);
+    }
+    let sight = scan.sight(&lines).unwrap();
+    let map = sight.map.upsample_to_frame(WIDTH, 600);
+    let counting = |x: usize| map.iter().skip(x).step_by(WIDTH);
+    assert!(counting(30).all(|value| (0.0..=1.0).contains(value)));
+    assert!(counting(30).any(|value| *value > 0.3), "the dark border");
+    assert!(counting(150).all(|value| *value <= 0.0));
 }
