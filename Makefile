@@ -3,7 +3,7 @@
 TOOLS := .ci/tools.sh
 CARGO := $(TOOLS) cargo
 
-.PHONY: help demo test test-all test-analytics test-memory bench bench-peers bench-live bench-alarms bench-train compact compact-check
+.PHONY: help demo test test-all test-analytics test-memory bench bench-peers bench-live bench-strip bench-alarms bench-train compact compact-check
 
 # Where weights, data and golden files that are not part of the project lie.
 SHARED ?= ../shared
@@ -19,6 +19,7 @@ help:
 	@echo 'make bench   time of the compact model on this machine, a line a stage'
 	@echo 'make bench-peers  the same network beside ONNX Runtime, OpenVINO and PyTorch: target/bench/. PEERS=--large: ViT-L/14 too'
 	@echo 'make bench-live  latency added to live frames, and age of results, by frame rate'
+	@echo 'make bench-strip  lines a second of a strip, in tiles and squeezed, and memory over two million lines. PRECISION=bf16'
 	@echo 'make bench-alarms  events a minute on clips of rail and colon, calibrated on footage without findings'
 	@echo 'make bench-train      time and memory of a training step; beside the PyTorch code in OFFICIAL=DIR where PYTHON=python has what it needs'
 	@echo 'make compact          train the built-in model and its zero-shot variant anew (about half an hour on two cores)'
@@ -64,6 +65,9 @@ bench-peers: $(BENCH)/venv/done
 
 bench-live:
 	$(CARGO) bench --locked -p acdclip-tests --bench live
+
+bench-strip:
+	PRECISION=$(or $(PRECISION),auto) $(CARGO) bench --locked --workspace --bench strip
 
 bench-alarms:
 	$(CARGO) build --locked --release --workspace
