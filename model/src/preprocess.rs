@@ -1,8 +1,8 @@
 //! From a picture in any pixel format to what the network reads: RGB, resized, normalised, one plane a channel.
 //!
 //! The resize is Pillow's bicubic (a = -0.5, antialiased, 8 bits), which CLIP's and the official code's transforms use. Formats whose
-//! samples are red, green, blue or grey already are resized as they lie in memory, and their channels are picked afterwards; Y'CbCr is
-//! converted first, at full size.
+//! samples are red, green, blue or grey already are resized as they lie in memory, and their channels are picked afterwards; of Y'CbCr
+//! some rows at a time are converted and made as narrow as the input, so that no whole picture of another kind is ever in memory.
 
 use fast_image_resize::{
     FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer,
@@ -16,6 +16,9 @@ use crate::{
     mask::Mask,
     yuv,
 };
+
+/// Rows of Y'CbCr that are converted at a time: few enough to stay in a cache, and enough to make up for setting up a filter.
+const BAND: usize = 128;
 
 /// How a frame meets an input of another shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -76,6 +79,7 @@ pub struct Placement {
 #[derive(Debug, Default)]
 pub struct Scratch {
     source: Vec<u8>,
+    band: Vec<u8>,
     narrowed: Vec<u8>,
     resized: Vec<u8>,
     yuv: yuv::Scratch,
@@ -219,23 +223,12 @@ impl Preprocessor {
             Resize::Fit => self.fit(frame, view.pixel_aspect),
         };
         let layout = Layout::of(frame.format());
-        let Scratch {
-            source,
-            narrowed,
-            resized,
-            yuv,
-            resizer,
-        } = scratch;
-        resize_pictures(
-            &layout,
-            frame,
-            samples(frame, source, yuv),
-            rect,
-            resizer,
-            narrowed,
-            resized,
-        )?;
-        self.normalise(&layout, resized, rect, out);
+        match frame.format() {
+            PixelFormat::Nv12 | PixelFormat::I420 => narrow_bands(frame, rect.width, scratch)?,
+            _ => narrow(layout.pixel, frame, rect.width, scratch)?,
+        }
+        shorten(&layout, frame.height(), rect, scratch)?;
+        self.normalise(&layout, &scratch.resized, rect, out);
         if let Some(mask) = view.mask {
             self.blank(mask, rect, out);
         }
@@ -306,15 +299,11 @@ impl Preprocessor {
     }
 }
 
-/// The frame's pictures in full range, without padding: the frame's own bytes where they are that already, else made in `buffer`.
-fn samples<'a>(frame: &Frame<'a>, buffer: &'a mut Vec<u8>, scratch: &mut yuv::Scratch) -> &'a [u8] {
+/// The frame's picture in full range, without padding: the frame's own bytes where they are that already, else made in `buffer`.
+fn samples<'a>(frame: &Frame<'a>, buffer: &'a mut Vec<u8>) -> &'a [u8] {
     let is_full = frame.colorimetry().range == Range::Full;
     let rows = || (0..frame.height()).map(|y| frame.row(0, y));
     match (frame.format(), frame.packed(0)) {
-        (PixelFormat::Nv12 | PixelFormat::I420, _) => {
-            yuv::to_rgb_planes(frame, buffer, scratch);
-            return buffer;
-        }
         (PixelFormat::Gray16 { depth }, _) => {
             buffer.clear();
             for row in rows() {
@@ -347,39 +336,70 @@ fn full_range() -> [u8; 256] {
     std::array::from_fn(|sample| ((sample as f32 - 16.0) * (255.0 / 219.0)).round() as u8)
 }
 
-/// Resizes every picture of `source` to the rectangle's size, one after the other into `resized`.
+/// Makes a frame's picture `width` pixels wide.
 ///
-/// In two passes, rows first and 8 bits in between, because that is Pillow's order; in one pass the crate would begin with the columns,
-/// and where a filter overshoots at an edge the two orders differ by several levels.
-fn resize_pictures(
-    layout: &Layout,
-    frame: &Frame<'_>,
-    source: &[u8],
-    rect: Rect,
-    resizer: &mut Resizer,
-    narrowed: &mut Vec<u8>,
-    resized: &mut Vec<u8>,
-) -> Result<()> {
-    let pixel = layout.pixel.size();
-    let (width, height) = (frame.width(), frame.height());
-    narrowed.resize(rect.width * height * pixel, 0);
-    let len = rect.width * rect.height * pixel;
-    resized.resize(layout.pictures * len, 0);
-    for (from, to) in source
-        .chunks_exact(width * height * pixel)
-        .zip(resized.chunks_exact_mut(len))
-    {
+/// Columns go before rows, in passes of their own with 8 bits in between, because that is Pillow's order; in one pass the crate would begin with
+/// rows, and where a filter overshoots at an edge the two orders differ by several levels.
+fn narrow(pixel: PixelType, frame: &Frame<'_>, width: usize, scratch: &mut Scratch) -> Result<()> {
+    let height = frame.height();
+    let Scratch {
+        source,
+        narrowed,
+        resizer,
+        ..
+    } = scratch;
+    narrowed.resize(width * height * pixel.size(), 0);
+    resize_picture(
+        pixel,
+        (samples(frame, source), frame.width(), height),
+        (narrowed, width, height),
+        resizer,
+    )
+}
+
+/// Makes a 4:2:0 frame's red, green and blue `width` pixels wide, band by band: the three parts of a band are one picture to the filter.
+fn narrow_bands(frame: &Frame<'_>, width: usize, scratch: &mut Scratch) -> Result<()> {
+    let height = frame.height();
+    let Scratch {
+        source,
+        band,
+        narrowed,
+        yuv,
+        resizer,
+        ..
+    } = scratch;
+    narrowed.resize(3 * width * height, 0);
+    for first in (0..height).step_by(BAND) {
+        let rows = first..(first + BAND).min(height);
+        let count = rows.len();
+        yuv::to_rgb_planes(frame, rows, source, yuv);
+        band.resize(3 * width * count, 0);
         resize_picture(
-            layout.pixel,
-            (from, width, height),
-            (narrowed, rect.width, height),
+            PixelType::U8,
+            (source, frame.width(), 3 * count),
+            (band, width, 3 * count),
             resizer,
         )?;
+        let pictures = narrowed.chunks_exact_mut(width * height);
+        for (part, picture) in band.chunks_exact(width * count).zip(pictures) {
+            picture[first * width..][..part.len()].copy_from_slice(part);
+        }
+    }
+    Ok(())
+}
+
+/// Makes the narrowed pictures of `height` rows as high as the rectangle.
+fn shorten(layout: &Layout, height: usize, rect: Rect, scratch: &mut Scratch) -> Result<()> {
+    let pixel = layout.pixel.size();
+    let len = rect.width * rect.height * pixel;
+    scratch.resized.resize(layout.pictures * len, 0);
+    let pictures = scratch.narrowed.chunks_exact(rect.width * height * pixel);
+    for (from, to) in pictures.zip(scratch.resized.chunks_exact_mut(len)) {
         resize_picture(
             layout.pixel,
-            (narrowed, rect.width, height),
+            (from, rect.width, height),
             (to, rect.width, rect.height),
-            resizer,
+            &mut scratch.resizer,
         )?;
     }
     Ok(())

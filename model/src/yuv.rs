@@ -3,6 +3,8 @@
 //! Chroma is replicated: the four pixels of a 2x2 block take the block's sample, wherever in the block the stream says it was sited.
 //! That is at most half a pixel off, far below a patch. The arithmetic is fixed-point and within 1 of the exact formula.
 
+use std::ops;
+
 use crate::frame::{Colorimetry, Frame, PixelFormat, Range};
 
 /// Binary places of the coefficients. The largest, 2.14, fits 16 bits with them, and 16-bit factors are what vector units multiply.
@@ -54,18 +56,24 @@ impl Coefficients {
     }
 }
 
-/// Fills `planes` with red, then green, then blue of a 4:2:0 frame, each without padding.
-pub(crate) fn to_rgb_planes(frame: &Frame<'_>, planes: &mut Vec<u8>, scratch: &mut Scratch) {
-    let (width, height) = (frame.width(), frame.height());
+/// Fills `planes` with red, then green, then blue of `rows` of a 4:2:0 frame, each without padding.
+pub(crate) fn to_rgb_planes(
+    frame: &Frame<'_>,
+    rows: ops::Range<usize>,
+    planes: &mut Vec<u8>,
+    scratch: &mut Scratch,
+) {
+    let width = frame.width();
     let coefficients = Coefficients::of(frame.colorimetry());
-    planes.resize(3 * width * height, 0);
-    for y in 0..height {
-        if y % 2 == 0 {
+    planes.resize(3 * width * rows.len(), 0);
+    for (at, y) in rows.clone().enumerate() {
+        if at == 0 || y % 2 == 0 {
             chroma_row(frame, y / 2, &coefficients, scratch);
         }
         let luma = frame.row(0, y);
-        for (plane, shares) in planes.chunks_exact_mut(width * height).zip(&scratch.0) {
-            let row = &mut plane[y * width..(y + 1) * width];
+        let planes = planes.chunks_exact_mut(width * rows.len());
+        for (plane, shares) in planes.zip(&scratch.0) {
+            let row = &mut plane[at * width..(at + 1) * width];
             for ((sample, luma), share) in row.iter_mut().zip(luma).zip(shares) {
                 let value = (i32::from(coefficients.y) * i32::from(*luma) + share) >> PLACES;
                 *sample = value.clamp(0, 255) as u8;

@@ -365,9 +365,9 @@ impl Lines {
     /// Of Y'CbCr the colours, interleaved.
     fn convert(&mut self, frame: &Frame<'_>, rows: Range<usize>) {
         let mut planes = Vec::new();
-        yuv::to_rgb_planes(frame, &mut planes, &mut yuv::Scratch::default());
-        let pixels = frame.width() * frame.height();
-        for pixel in rows.start * self.width..rows.end * self.width {
+        let pixels = frame.width() * rows.len();
+        yuv::to_rgb_planes(frame, rows, &mut planes, &mut yuv::Scratch::default());
+        for pixel in 0..pixels {
             let channels = [0, 1, 2].map(|channel| planes[channel * pixels + pixel]);
             self.bytes.extend_from_slice(&channels);
         }
