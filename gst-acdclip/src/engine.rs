@@ -260,7 +260,12 @@ mod tests {
     fn another_arithmetic_is_another_engine() {
         let open = |precision| {
             let device = DeviceSpec::Cpu;
-            Engine::open("", Runtime { device, precision }).unwrap()
+            let runtime = Runtime {
+                device,
+                precision,
+                threads: 0,
+            };
+            Engine::open("", runtime).unwrap()
         };
         let (float, int8) = (open(Precision::F32), open(Precision::Int8));
         assert!(!Arc::ptr_eq(&float, &int8));

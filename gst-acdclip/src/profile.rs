@@ -12,6 +12,7 @@ use acdclip_model::{
     Frame,
     config::Domain,
     detector::DEFAULT_THRESHOLD,
+    precision::MAX_THREADS,
     preprocess::Resize,
     stream::{
         alarm::{Durations, Levels},
@@ -222,6 +223,7 @@ pub(crate) struct Options {
     pub(crate) model: Option<String>,
     pub(crate) device: Option<String>,
     pub(crate) precision: Option<String>,
+    pub(crate) threads: Option<u32>,
     pub(crate) class_name: Option<String>,
     pub(crate) interval: Option<u32>,
     pub(crate) resize: Option<ResizeMode>,
@@ -287,6 +289,8 @@ pub(crate) struct Settings {
     pub(crate) device: String,
     /// Arithmetic as users write it.
     pub(crate) precision: String,
+    /// Threads that the network has on a CPU; 0 for one a processor.
+    pub(crate) threads: u32,
     /// Class; empty for the model's first.
     pub(crate) class_name: String,
     /// Every how manyth frame is scored.
@@ -366,6 +370,7 @@ impl Default for Settings {
             model: String::new(),
             device: "auto".into(),
             precision: "auto".into(),
+            threads: 0,
             class_name: String::new(),
             interval: 1,
             resize: ResizeMode::default(),
@@ -428,6 +433,7 @@ impl Settings {
             model,
             device,
             precision,
+            threads,
             class_name,
             interval,
             resize,
@@ -626,6 +632,8 @@ impl Options {
         )?;
         let batch = self.max_batch.map(f64::from);
         within("max-batch", batch, 0.0, f64::from(MAX_BATCH))?;
+        let threads = self.threads.map(f64::from);
+        within("threads", threads, 0.0, MAX_THREADS as f64)?;
         within("opacity", self.opacity, 0.0, 1.0)?;
         within("line-pitch-mm", self.line_pitch_mm, 0.0, MAX_PITCH_MM)?;
         within("pixel-pitch-mm", self.pixel_pitch_mm, 0.0, MAX_PITCH_MM)?;

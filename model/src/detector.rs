@@ -4,6 +4,7 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 
 use candle_core::{DType, Device, Tensor};
 use parking_lot::{Mutex, RwLock};
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::{
     bundle::Bundle,
@@ -15,7 +16,7 @@ use crate::{
     mask::Mask,
     memory::{self, Memory},
     net::{AcdClip, TextEncoder, Tokens},
-    precision::{Packing, Precision, Runtime},
+    precision::{MAX_THREADS, Packing, Precision, Runtime},
     preprocess::{Placement, Preprocessor, Resize, Scratch, View},
 };
 
@@ -153,11 +154,27 @@ pub struct Detector {
     short_hash: String,
     device: Device,
     packing: Option<Packing>,
+    /// Threads of its own; none where it shares the process's.
+    pool: Option<ThreadPool>,
     net: AcdClip,
     preprocessor: Preprocessor,
     classes: RwLock<HashMap<String, Text>>,
     encoder: Mutex<Option<Arc<TextEncoder>>>,
     scratch: Mutex<Vec<Scratch>>,
+}
+
+/// So many threads; none for 0.
+fn pool(threads: usize) -> Result<Option<ThreadPool>> {
+    if threads > MAX_THREADS {
+        return Err(Error::Config(format!(
+            "threads: wanted 0 to {MAX_THREADS}, found {threads}"
+        )));
+    }
+    let builder = ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|n| format!("acdclip:net{n}"));
+    let pool = (threads > 0).then(|| builder.build()).transpose();
+    pool.map_err(|e| Error::Config(format!("threads: {threads} could not be had: {e}")))
 }
 
 impl std::fmt::Debug for Detector {
@@ -190,8 +207,13 @@ impl Detector {
     /// Loads the weights of `bundle` onto a device, in the arithmetic asked for; a [`DeviceSpec`](crate::DeviceSpec) alone stands for
     /// [`Precision::Auto`].
     pub fn new(bundle: Bundle, runtime: impl Into<Runtime>) -> Result<Self> {
-        let Runtime { device, precision } = runtime.into();
+        let Runtime {
+            device,
+            precision,
+            threads,
+        } = runtime.into();
         let device = device.open()?;
+        let pool = pool(threads)?;
         let packing = precision.packing(&device)?;
         let config = bundle.config();
         let vb = bundle.var_builder(DType::F32, &device);
@@ -212,6 +234,7 @@ impl Detector {
             bundle,
             device,
             packing,
+            pool,
             net,
             preprocessor,
             classes: RwLock::new(classes),
@@ -360,6 +383,13 @@ impl Detector {
         if queries.is_empty() {
             return Ok(Vec::new());
         }
+        match &self.pool {
+            Some(pool) => pool.install(|| self.run_here(queries)),
+            None => self.run_here(queries),
+        }
+    }
+
+    fn run_here(&self, queries: &[Query<'_>]) -> Result<Vec<Result<Finding>>> {
         let side = self.config().input_size;
         let pixels: Vec<f32> = queries
             .iter()

@@ -109,14 +109,19 @@ impl fmt::Display for Precision {
     }
 }
 
-/// Where and in which arithmetic a model runs.
+/// Where, in which arithmetic and on how many threads a model runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Runtime {
     /// Where.
     pub device: DeviceSpec,
     /// In which arithmetic.
     pub precision: Precision,
+    /// Threads of its own on a CPU, at most [`MAX_THREADS`]; 0 for those that the process shares, one a processor.
+    pub threads: usize,
 }
+
+/// No machine has more processors.
+pub const MAX_THREADS: usize = 1024;
 
 impl Runtime {
     /// What [`DeviceSpec::Auto`] and [`Precision::Auto`] stand for on this machine.
@@ -127,6 +132,7 @@ impl Runtime {
                 Precision::Auto => Precision::F32,
                 named => named,
             },
+            ..self
         }
     }
 }
@@ -135,7 +141,7 @@ impl From<DeviceSpec> for Runtime {
     fn from(device: DeviceSpec) -> Self {
         Self {
             device,
-            precision: Precision::Auto,
+            ..Self::default()
         }
     }
 }

@@ -40,6 +40,9 @@ pub(crate) struct ModelArgs {
     /// In which arithmetic the network runs: auto or f32; on the CPU also bf16, where it multiplies that, and int8, which are quicker and round.
     #[arg(long, default_value = "auto", value_parser = parse_precision)]
     precision: Precision,
+    /// Threads that the network has on a CPU; 0 for one a processor.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    threads: usize,
 }
 
 /// Reads the name of a device.
@@ -67,6 +70,7 @@ impl ModelArgs {
         Runtime {
             device: self.device,
             precision: self.precision,
+            threads: self.threads,
         }
     }
 

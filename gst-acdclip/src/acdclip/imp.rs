@@ -9,6 +9,7 @@ use std::{
 };
 
 use acdclip_model::{
+    precision::MAX_THREADS,
     record::Record,
     stream::{
         events::Event,
@@ -85,6 +86,7 @@ impl Sources {
                 model,
                 device,
                 precision,
+                threads,
                 class_name,
                 normal_prompts,
                 abnormal_prompts
@@ -715,6 +717,7 @@ impl AcdClip {
                 "model",
                 "device",
                 "precision",
+                "threads",
                 "class-name",
                 "normal-prompts",
                 "abnormal-prompts",
@@ -1058,6 +1061,7 @@ impl ObjectImpl for AcdClip {
             "model" => own.model = value.get().ok(),
             "device" => own.device = value.get().ok(),
             "precision" => own.precision = value.get().ok(),
+            "threads" => own.threads = value.get().ok(),
             "class-name" => own.class_name = value.get().ok(),
             "interval" => own.interval = value.get().ok(),
             "resize" => own.resize = value.get().ok(),
@@ -1116,6 +1120,7 @@ impl ObjectImpl for AcdClip {
             "model" => settings.model.to_value(),
             "device" => settings.device.to_value(),
             "precision" => settings.precision.to_value(),
+            "threads" => settings.threads.to_value(),
             "class-name" => settings.class_name.to_value(),
             "interval" => settings.interval.to_value(),
             "resize" => settings.resize.to_value(),
@@ -1424,6 +1429,13 @@ fn properties() -> Vec<glib::ParamSpec> {
             .nick("Precision")
             .blurb("In which arithmetic the network runs: auto or f32; on the CPU also bf16, where it multiplies that, and int8, which are quicker and round")
             .default_value(Some(default.precision.as_str()))
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecUInt::builder("threads")
+            .nick("Threads")
+            .blurb("Threads that the network has on a CPU, so that others stay free for the rest of the pipeline; 0 for one a processor")
+            .maximum(MAX_THREADS as u32)
+            .default_value(default.threads)
             .mutable_ready()
             .build(),
         glib::ParamSpecString::builder("class-name")

@@ -20,6 +20,7 @@ pub(super) struct Wish {
     pub(super) model: String,
     pub(super) device: String,
     pub(super) precision: String,
+    pub(super) threads: u32,
     pub(super) class_name: String,
     pub(super) normal_prompts: Vec<String>,
     pub(super) abnormal_prompts: Vec<String>,
@@ -33,6 +34,7 @@ impl Wish {
             model: settings.model.clone(),
             device: settings.device.clone(),
             precision: settings.precision.clone(),
+            threads: settings.threads,
             class_name: settings.class_name.clone(),
             normal_prompts: settings.normal_prompts.clone(),
             abnormal_prompts: settings.abnormal_prompts.clone(),
@@ -46,8 +48,14 @@ impl Wish {
     }
 
     /// What says which model it is.
-    fn model_key(&self) -> (&str, &str, &str, u64) {
-        (&self.model, &self.device, &self.precision, self.reloads)
+    fn model_key(&self) -> (&str, &str, &str, u32, u64) {
+        (
+            &self.model,
+            &self.device,
+            &self.precision,
+            self.threads,
+            self.reloads,
+        )
     }
 
     fn class(&self, detector: &Detector) -> String {
@@ -133,6 +141,7 @@ impl Subject {
                 let runtime = Runtime {
                     device: wish.device.parse()?,
                     precision: wish.precision.parse()?,
+                    threads: wish.threads as usize,
                 };
                 Engine::open(&wish.model, runtime).map_err(Error::Engine)?
             }

@@ -70,6 +70,19 @@ fn scored_in(precision: &str) -> (f64, String) {
 }
 
 #[test]
+fn the_threads_that_are_asked_for_are_those_that_the_network_has() {
+    let caps = caps("GRAY8", 64, 64);
+    let mut bench = Bench::new(&[("threads", "3"), ("device", "cpu")], &caps);
+    let scored = score(&bench.pass(picture("ball", &caps, 0)));
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    let name = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm")).ok();
+    let names = threads.filter_map(|task| name(task.unwrap()));
+    let of_net = names.filter(|name| name.starts_with("acdclip:net"));
+    assert_eq!(of_net.count(), 3);
+    assert_eq!(scored, scored_in("auto").0);
+}
+
+#[test]
 fn rounded_arithmetic_is_said_and_scores_nearly_the_same() {
     let ((float, named), (rounded, int8)) = (scored_in("auto"), scored_in("int8"));
     assert_eq!((named.as_str(), int8.as_str()), ("f32", "int8"));

@@ -56,7 +56,12 @@ pub(super) fn open_model(options: &Options) -> Outcome<Detector> {
     let device: DeviceSpec = options.device.as_deref().unwrap_or("auto").parse()?;
     let precision: Precision = options.precision.as_deref().unwrap_or("auto").parse()?;
     let bundle = model::bundle(options.model.as_deref())?;
-    Ok(Detector::new(bundle, Runtime { device, precision })?)
+    let runtime = Runtime {
+        device,
+        precision,
+        threads: options.threads.unwrap_or(0),
+    };
+    Ok(Detector::new(bundle, runtime)?)
 }
 
 impl Manner {

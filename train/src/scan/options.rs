@@ -97,6 +97,9 @@ pub(super) struct Options {
     /// In which arithmetic the network runs: auto or f32; on the CPU also bf16, where it multiplies that, and int8, which are quicker and round.
     #[arg(long)]
     pub(super) precision: Option<String>,
+    /// Threads that the network has on a CPU; one a processor where left out.
+    #[arg(long, value_name = "N")]
+    pub(super) threads: Option<usize>,
     /// What the strip shows; the model's first class where left out.
     #[arg(long, value_name = "CLASS", visible_alias = "class")]
     pub(super) class_name: Option<String>,
@@ -169,6 +172,7 @@ macro_rules! each {
             model,
             device,
             precision,
+            threads,
             class_name,
             normal_prompts,
             abnormal_prompts,
