@@ -217,10 +217,9 @@ impl Detector {
         let packing = precision.packing(&device)?;
         let config = bundle.config();
         let vb = bundle.var_builder(DType::F32, &device);
-        let net = AcdClip::new(config, vb.clone(), vb)?.fold()?;
         let net = match packing {
-            Some(packing) => net.pack(packing)?,
-            None => net,
+            Some(packing) => AcdClip::packed(config, vb.clone(), vb, packing)?,
+            None => AcdClip::new(config, vb.clone(), vb)?.fold()?,
         };
         let side = config.input_size;
         let preprocessor = Preprocessor::new(side, side, config.image_mean, config.image_std)?;

@@ -1,7 +1,8 @@
-//! Maps a file into memory for reading. The only reason to change is what makes that sound.
+//! Maps a file into memory for reading, and lets go of what was read. The only reason to change is what makes that sound.
 #![allow(unsafe_code)]
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::Path;
 
 use memmap2::Mmap;
@@ -29,4 +30,19 @@ pub(crate) fn map(path: &Path) -> Result<Mmap> {
     // written once; this crate itself only ever replaces them by a rename, which leaves the mapped inode as it was. Every reader of
     // the map copies values out before it acts on them, so even a changed byte can only change a number.
     unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))
+}
+
+/// Takes the pages of a part of a map out of this process's memory, where the system can. Whoever reads them again gets them from the file.
+pub(crate) fn let_go(map: &Mmap, part: Range<usize>) {
+    #[cfg(unix)]
+    {
+        // SAFETY: what is unsound about this advice is that it undoes writes to memory that no file stands for. A map of `map` is read-only and
+        // stands for a file, so that its pages come back as they were.
+        let advice = memmap2::UncheckedAdvice::DontNeed;
+        let let_go = unsafe { map.unchecked_advise_range(advice, part.start, part.len()) };
+        // Nothing but the memory in use depends on it.
+        drop(let_go);
+    }
+    #[cfg(not(unix))]
+    let _ = (map, part);
 }

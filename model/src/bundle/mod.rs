@@ -185,6 +185,7 @@ impl Bundle {
         for (name, entry) in file.entries_in_order() {
             hasher.tensor(name, &entry.dtype.to_string(), &entry.shape);
             hasher.bytes(file.stored_bytes(entry));
+            file.let_go(entry);
         }
         hasher.finish()
     }

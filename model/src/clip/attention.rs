@@ -219,10 +219,12 @@ impl Block {
         self.activation
     }
 
-    /// Reads `count` blocks under `layers.0`, `layers.1`, ...
-    pub fn stack(config: BlockConfig, count: usize, vb: VarBuilder<'_>) -> Result<Vec<Self>> {
-        (0..count)
-            .map(|i| Self::new(config, vb.pp(format!("layers.{i}"))))
-            .collect()
+    /// Reads `count` blocks under `layers.0`, `layers.1`, ..., each when it is asked for.
+    pub fn stack(
+        config: BlockConfig,
+        count: usize,
+        vb: VarBuilder<'_>,
+    ) -> impl Iterator<Item = Result<Self>> {
+        (0..count).map(move |i| Self::new(config, vb.pp(format!("layers.{i}"))))
     }
 }

@@ -63,20 +63,24 @@ impl Pictures {
 }
 
 impl<L: Dense, E: Dense> PackedTower<L, E> {
-    /// Of a tower on the CPU. Its blocks are taken, and each is let go of as it is packed, so that its weights are there twice, and not those
-    /// of all.
-    pub(crate) fn new(tower: &mut VisionTower) -> Result<Self> {
-        let blocks = tower.take_blocks();
+    /// Of a tower on the CPU and its blocks. Each is let go of as it is packed, so that its weights are there twice, and not those of all.
+    pub(crate) fn new(
+        tower: &VisionTower,
+        blocks: impl Iterator<Item = Result<Block>>,
+    ) -> Result<Self> {
+        let mut blocks = blocks.peekable();
         let embedding = tower.patch_embedding();
         let (width, inputs) = embedding.dims2()?;
         Ok(Self {
             embedding: E::new(&numbers(embedding)?, vec![0.0; width])?,
             patch: (inputs / 3).isqrt(),
             pre_norm: tower.pre_norm().map(norm).transpose()?,
-            heads: blocks.first().map_or(1, |block| block.attention().heads()),
+            heads: match blocks.peek() {
+                Some(Ok(block)) => block.attention().heads(),
+                _ => 1,
+            },
             blocks: blocks
-                .into_iter()
-                .map(|block| PackedBlock::new(&block))
+                .map(|block| PackedBlock::new(&block?))
                 .collect::<Result<_>>()?,
             width,
         })

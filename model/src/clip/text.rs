@@ -35,7 +35,7 @@ impl TextTower {
                 (text.context_length, text.width),
                 "position_embedding.weight",
             )?,
-            blocks: Block::stack(block, text.layers, vb.pp("encoder"))?,
+            blocks: Block::stack(block, text.layers, vb.pp("encoder")).collect::<Result<_>>()?,
         })
     }
 

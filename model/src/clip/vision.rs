@@ -33,16 +33,33 @@ pub struct VisionTower {
 impl VisionTower {
     /// Reads the tower's tensors under `vision_model`.
     pub fn new(config: &Config, vb: VarBuilder<'_>) -> Result<Self> {
+        Ok(Self {
+            blocks: Self::blocks(config, &vb).collect::<Result<_>>()?,
+            ..Self::without_blocks(config, &vb)?
+        })
+    }
+
+    /// The tower's blocks, first to last, each read when it is asked for.
+    pub(crate) fn blocks<'a>(
+        config: &Config,
+        vb: &VarBuilder<'a>,
+    ) -> impl Iterator<Item = Result<Block>> + use<'a> {
         let vision = &config.vision;
-        let (width, patch) = (vision.width, vision.patch_size);
-        let grid = vision.image_size / patch;
-        let embeddings = vb.pp("embeddings");
         let block = BlockConfig {
-            width,
+            width: vision.width,
             heads: vision.heads,
             activation: config.activation,
             eps: config.layer_norm_eps,
         };
+        Block::stack(block, vision.layers, vb.pp("encoder"))
+    }
+
+    /// All but the blocks, which are somebody else's to run.
+    pub(crate) fn without_blocks(config: &Config, vb: &VarBuilder<'_>) -> Result<Self> {
+        let vision = &config.vision;
+        let (width, patch) = (vision.width, vision.patch_size);
+        let grid = vision.image_size / patch;
+        let embeddings = vb.pp("embeddings");
         let pre_norm = config
             .pre_norm
             .then(|| LayerNorm::new(width, config.layer_norm_eps, vb.pp("pre_layrnorm")));
@@ -55,7 +72,7 @@ impl VisionTower {
             table_grid: grid,
             resized: Mutex::default(),
             pre_norm: pre_norm.transpose()?,
-            blocks: Block::stack(block, vision.layers, vb.pp("encoder"))?,
+            blocks: Vec::new(),
             patch,
         })
     }
@@ -66,7 +83,7 @@ impl VisionTower {
     }
 
     /// Takes its blocks, which are then somebody else's to run.
-    pub(super) fn take_blocks(&mut self) -> Vec<Block> {
+    pub(crate) fn take_blocks(&mut self) -> Vec<Block> {
         std::mem::take(&mut self.blocks)
     }
 

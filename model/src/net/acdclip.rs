@@ -10,7 +10,7 @@ use super::{
     adapter::Adapter,
     gateway::Gateway,
     head::Head,
-    packed::{GroupParts, PackedNet, pack},
+    packed::{Blocks, GroupParts, PackedNet, pack},
 };
 use crate::{
     clip::vision::VisionTower,
@@ -58,6 +58,25 @@ pub struct AcdClip {
 impl AcdClip {
     /// Reads `vision_model` from `base` and `image_adapter` from `adapters`: the same builder for a bundle, two for training.
     pub fn new(config: &Config, base: VarBuilder<'_>, adapters: VarBuilder<'_>) -> Result<Self> {
+        let vision = VisionTower::new(config, base.pp("vision_model"))?;
+        Self::on(vision, config, adapters)
+    }
+
+    /// The network as [`new`](Self::new), [`fold`](Self::fold) and [`pack`](Self::pack) make it, of which no more than one block is in memory
+    /// beside what is packed.
+    pub fn packed(
+        config: &Config,
+        base: VarBuilder<'_>,
+        adapters: VarBuilder<'_>,
+        packing: Packing,
+    ) -> Result<Self> {
+        let vb = base.pp("vision_model");
+        let vision = VisionTower::without_blocks(config, &vb)?;
+        let net = Self::on(vision, config, adapters)?.fold()?;
+        net.pack_with(&mut VisionTower::blocks(config, &vb), packing)
+    }
+
+    fn on(vision: VisionTower, config: &Config, adapters: VarBuilder<'_>) -> Result<Self> {
         let vb = adapters.pp("image_adapter");
         let group = |i| {
             let gateway = match config.fusion {
@@ -72,7 +91,7 @@ impl AcdClip {
             })
         };
         Ok(Self {
-            vision: VisionTower::new(config, base.pp("vision_model"))?,
+            vision,
             groups: (0..config.groups).map(group).collect::<Result<_>>()?,
             packed: None,
             form: config.form,
@@ -97,6 +116,11 @@ impl AcdClip {
 
     /// The same network laid out for this machine's CPU, for inference alone.
     pub fn pack(mut self, packing: Packing) -> Result<Self> {
+        let mut blocks = self.vision.take_blocks().into_iter().map(Ok);
+        self.pack_with(&mut blocks, packing)
+    }
+
+    fn pack_with(mut self, blocks: Blocks<'_>, packing: Packing) -> Result<Self> {
         let groups: Vec<_> = self
             .groups
             .iter()
@@ -106,7 +130,7 @@ impl AcdClip {
                 detection: &group.detection,
             })
             .collect();
-        self.packed = Some(pack(&mut self.vision, &groups, packing)?);
+        self.packed = Some(pack(&self.vision, blocks, &groups, packing)?);
         Ok(self)
     }
 

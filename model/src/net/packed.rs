@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     clip::{
+        attention::Block,
         packed::{self, PackedTower, Pictures, dense, numbers},
         vision::VisionTower,
     },
@@ -42,16 +43,20 @@ pub(super) struct GroupParts<'a> {
     pub(super) detection: &'a Head,
 }
 
-/// Packs a tower, whose blocks it takes, and groups, all on the CPU and folded.
+/// Blocks of a tower, from first to last.
+pub(super) type Blocks<'a> = &'a mut dyn Iterator<Item = Result<Block>>;
+
+/// Packs a tower with its blocks, and groups, all on the CPU and folded.
 pub(super) fn pack(
-    tower: &mut VisionTower,
+    tower: &VisionTower,
+    blocks: Blocks<'_>,
     groups: &[GroupParts<'_>],
     packing: Packing,
 ) -> Result<Box<dyn PackedNet>> {
     Ok(match packing {
-        Packing::F32 => Box::new(Network::<Float, Float>::new(tower, groups)?),
-        Packing::Bf16 => Box::new(Network::<Bf16, Bf16>::new(tower, groups)?),
-        Packing::Int8 => Box::new(Network::<Int8, Float>::new(tower, groups)?),
+        Packing::F32 => Box::new(Network::<Float, Float>::new(tower, blocks, groups)?),
+        Packing::Bf16 => Box::new(Network::<Bf16, Bf16>::new(tower, blocks, groups)?),
+        Packing::Int8 => Box::new(Network::<Int8, Float>::new(tower, blocks, groups)?),
     })
 }
 
@@ -130,9 +135,9 @@ impl<L: Dense, E: Dense> Workspace<L, E> {
 }
 
 impl<L: Dense, E: Dense> Network<L, E> {
-    fn new(tower: &mut VisionTower, groups: &[GroupParts<'_>]) -> Result<Self> {
+    fn new(tower: &VisionTower, blocks: Blocks<'_>, groups: &[GroupParts<'_>]) -> Result<Self> {
         Ok(Self {
-            tower: PackedTower::new(tower)?,
+            tower: PackedTower::new(tower, blocks)?,
             groups: groups.iter().map(PackedGroup::new).collect::<Result<_>>()?,
             workspaces: Mutex::default(),
             start: Mutex::default(),

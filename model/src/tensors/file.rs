@@ -159,9 +159,18 @@ impl TensorFile {
     }
 
     pub(crate) fn read_entry(&self, name: &str, entry: &Entry) -> Result<Vec<f32>> {
-        entry
+        let numbers = entry
             .read(self.bytes())
-            .map_err(|reason| Error::tensor(self.label(), name, reason))
+            .map_err(|reason| Error::tensor(self.label(), name, reason));
+        self.let_go(entry);
+        numbers
+    }
+
+    /// Has a tensor of a file that is mapped leave the memory: it has been read, and will hardly be again.
+    pub(crate) fn let_go(&self, entry: &Entry) {
+        if let Bytes::Mapped(map) = &self.0.bytes {
+            unsafe_mmap::let_go(map, entry.data.clone());
+        }
     }
 
     /// The error for a tensor that is not there, with a few names that come near, or why it cannot be read.
