@@ -19,6 +19,8 @@ mod interrupt;
 mod jpeg;
 mod metrics;
 mod model;
+#[cfg(feature = "monitor")]
+mod monitor;
 mod outcome;
 mod picture;
 mod report;
@@ -42,6 +44,8 @@ enum Command {
     Score(score::Args),
     Scan(Box<scan::Args>),
     Calibrate(calibrate::Args),
+    #[cfg(feature = "monitor")]
+    Monitor(Box<monitor::Args>),
     Info(info::Args),
     Fetch(fetch::Args),
     Import(import::Args),
@@ -56,6 +60,8 @@ fn run(command: &Command) -> Outcome {
         Command::Score(args) => score::run(args),
         Command::Scan(args) => scan::run(args),
         Command::Calibrate(args) => calibrate::run(args),
+        #[cfg(feature = "monitor")]
+        Command::Monitor(args) => monitor::run(args),
         Command::Info(args) => info::run(args),
         Command::Fetch(args) => fetch::run(args),
         Command::Import(args) => import::run(args),

@@ -23,7 +23,7 @@ mod footage;
 mod report;
 mod threshold;
 #[cfg(feature = "video")]
-mod video;
+pub(crate) mod video;
 
 use footage::{Files, Footage};
 use report::{Measured, Part};

@@ -65,7 +65,7 @@ impl Seen {
 }
 
 /// Makes the element known to this process.
-pub(super) fn init() -> Outcome {
+pub(crate) fn init() -> Outcome {
     let failed = |e: &dyn Display| Failure::Arguments(format!("GStreamer cannot be used: {e}"));
     gst::init().map_err(|e| failed(&e))?;
     gstacdclip::plugin_register_static().map_err(|e| failed(&e))

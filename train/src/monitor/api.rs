@@ -1,0 +1,50 @@
+//! What is asked and answered once: the state, a picture, the settings.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{Path, State, rejection::JsonRejection},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+
+use super::hub::{Change, Hub};
+
+/// Everything that the page shows, as its updates say it.
+pub(super) async fn state(State(hub): State<Arc<Hub>>) -> Response {
+    Json(hub.board.since(0)).into_response()
+}
+
+/// The newest picture.
+pub(super) async fn picture(State(hub): State<Arc<Hub>>) -> Response {
+    jpeg(hub.pictures.newest().map(|picture| picture.jpeg))
+}
+
+/// The picture of an event's worst frame.
+pub(super) async fn event_picture(State(hub): State<Arc<Hub>>, Path(id): Path<u64>) -> Response {
+    jpeg(hub.board.picture(id))
+}
+
+fn jpeg(picture: Option<Bytes>) -> Response {
+    match picture {
+        Some(jpeg) => ([(header::CONTENT_TYPE, "image/jpeg")], jpeg).into_response(),
+        None => (StatusCode::NOT_FOUND, "there is no such picture\n").into_response(),
+    }
+}
+
+/// Sets thresholds and mute.
+pub(super) async fn set(
+    State(hub): State<Arc<Hub>>,
+    change: Result<Json<Change>, JsonRejection>,
+) -> Response {
+    let Json(change) = match change {
+        Ok(change) => change,
+        Err(rejection) => return rejection.into_response(),
+    };
+    match hub.set(change) {
+        Ok(settings) => Json(settings).into_response(),
+        Err(why) => (StatusCode::UNPROCESSABLE_ENTITY, format!("{why}\n")).into_response(),
+    }
+}

@@ -1,0 +1,522 @@
+//! What the page shows: the score over time, the events, the settings, the state of the stream. Each viewer asks for what has changed since.
+//!
+//! Times are milliseconds of this machine's clock since 1970; the stream's own are turned into them by when its frames come.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use axum::body::Bytes;
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use super::{
+    findings::{Moment, Rect, Seen, Told},
+    pictures::Pictures,
+};
+
+/// Milliseconds of the score that are remembered.
+const HISTORY: u64 = 600_000;
+/// Milliseconds of which the highest score is kept.
+const STEP: u64 = 100;
+/// Events that are remembered, each with a picture.
+const EVENTS: usize = 200;
+
+/// A score of the chart.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Point {
+    at: u64,
+    score: f64,
+    anomalous: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quality: Option<String>,
+}
+
+/// Something abnormal.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub(super) struct Happening {
+    id: u64,
+    begin: u64,
+    /// None while it goes on.
+    end: Option<u64>,
+    peak: f64,
+    peak_at: u64,
+    /// Seconds of the stream at its begin.
+    stream_seconds: f64,
+    region: Option<Rect>,
+    size: (u32, u32),
+    /// Which of its pictures is the newest; 0 while there is none.
+    picture: u64,
+    /// The file that it was recorded in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clip: Option<String>,
+    /// Whether a message has told of it.
+    #[serde(skip)]
+    is_told: bool,
+}
+
+/// What viewers can set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub(super) struct Settings {
+    pub(super) threshold: f64,
+    pub(super) map_threshold: f64,
+    pub(super) muted: bool,
+}
+
+/// How the stream is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Phase {
+    #[default]
+    Starting,
+    Live,
+    Ended,
+    Failed,
+}
+
+/// What is said of the stream.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub(super) struct Status {
+    pub(super) phase: Phase,
+    /// What it is called.
+    pub(super) source: String,
+    /// What ended it.
+    pub(super) problem: Option<String>,
+    /// What does not end it.
+    pub(super) warning: Option<String>,
+    /// Whether events are recorded.
+    pub(super) records: bool,
+}
+
+/// What has changed since a version.
+#[derive(Debug, Serialize)]
+pub(super) struct Update {
+    pub(super) version: u64,
+    /// Whether it is everything.
+    whole: bool,
+    now: u64,
+    /// When the newest frame came.
+    picture_at: Option<u64>,
+    points: Vec<Point>,
+    events: Vec<Happening>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    settings: Option<Settings>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<Status>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stats: Option<serde_json::Value>,
+}
+
+/// A part, and the version that it has changed in last.
+#[derive(Debug, Default)]
+struct Versioned<T> {
+    version: u64,
+    value: T,
+}
+
+impl<T: Clone> Versioned<T> {
+    fn since(&self, version: u64) -> Option<T> {
+        (self.version > version).then(|| self.value.clone())
+    }
+}
+
+#[derive(Debug, Default)]
+struct Contents {
+    version: u64,
+    /// Milliseconds of the clock at the stream's time 0.
+    origin: u64,
+    picture_at: Option<u64>,
+    last_measured: Option<u64>,
+    points: VecDeque<Versioned<Point>>,
+    events: BTreeMap<u64, Versioned<Happening>>,
+    pictures: BTreeMap<u64, Bytes>,
+    /// Events whose worst frame is another now, and when that is shown.
+    wanted: BTreeMap<u64, u64>,
+    settings: Versioned<Settings>,
+    /// Whether viewers have chosen the thresholds.
+    is_set: bool,
+    status: Versioned<Status>,
+    stats: Versioned<serde_json::Value>,
+}
+
+/// What the page shows.
+#[derive(Debug, Default)]
+pub(super) struct Board {
+    contents: Mutex<Contents>,
+    version: watch::Sender<u64>,
+}
+
+/// Milliseconds since 1970.
+pub(super) fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
+}
+
+fn milliseconds(nanoseconds: u64) -> u64 {
+    nanoseconds / 1_000_000
+}
+
+impl Board {
+    /// Wakes whoever waits for a change.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    fn change<T>(&self, with: impl FnOnce(&mut Contents) -> T) -> T {
+        let mut contents = self.contents.lock();
+        contents.version += 1;
+        let (result, version) = (with(&mut contents), contents.version);
+        drop(contents);
+        self.version.send_replace(version);
+        result
+    }
+
+    /// What has changed since `version`; everything since 0.
+    pub(super) fn since(&self, version: u64) -> Update {
+        let contents = self.contents.lock();
+        let new_points = contents.points.iter().rev();
+        let mut points: Vec<_> = new_points.map_while(|point| point.since(version)).collect();
+        points.reverse();
+        let events = contents.events.values();
+        Update {
+            version: contents.version,
+            whole: version == 0,
+            now: now(),
+            picture_at: contents.picture_at,
+            points,
+            events: events
+                .filter_map(|event| event.since(version))
+                .filter(|event| event.is_told)
+                .collect(),
+            settings: contents.settings.since(version),
+            status: contents.status.since(version),
+            stats: contents.stats.since(version),
+        }
+    }
+
+    /// What viewers have set.
+    pub(super) fn settings(&self) -> Settings {
+        self.contents.lock().settings.value
+    }
+
+    /// Viewers have set something; the thresholds stay so.
+    pub(super) fn set(&self, settings: Settings) {
+        self.change(|contents| {
+            contents.is_set = true;
+            contents.settings.value = settings;
+            contents.settings.version = contents.version;
+        });
+    }
+
+    /// Changes what is said of the stream.
+    pub(super) fn tell(&self, change: impl FnOnce(&mut Status)) {
+        self.change(|contents| {
+            change(&mut contents.status.value);
+            contents.status.version = contents.version;
+        });
+    }
+
+    /// New figures of the element.
+    pub(super) fn count(&self, stats: serde_json::Value) {
+        self.change(|contents| {
+            contents.stats.value = stats;
+            contents.stats.version = contents.version;
+        });
+    }
+
+    /// A frame has come at `now`, and that is known of it.
+    pub(super) fn see(&self, seen: &Seen, now: u64) {
+        self.change(|contents| contents.see(seen, now));
+    }
+
+    /// A message has come.
+    pub(super) fn hear(&self, told: &Told) {
+        self.change(|contents| contents.hear(told));
+    }
+
+    /// The stream has ended, and with it what was open.
+    pub(super) fn end_events(&self, now: u64) {
+        self.change(|contents| {
+            let version = contents.version;
+            let open = contents.events.values_mut();
+            for event in open.filter(|event| event.value.end.is_none()) {
+                event.value.end = Some(now);
+                event.version = version;
+            }
+        });
+    }
+
+    /// Pictures up to `pts` are there: events that wait for one take it.
+    pub(super) fn illustrate(&self, pts: u64, pictures: &Pictures) {
+        let due = {
+            let mut contents = self.contents.lock();
+            let later = contents.wanted.clone();
+            let (due, later) = later.into_iter().partition(|(_, at)| *at <= pts);
+            contents.wanted = later;
+            due
+        };
+        let due: BTreeMap<u64, u64> = due;
+        for (id, at) in due {
+            let Some(picture) = pictures.at(at) else {
+                continue;
+            };
+            self.change(|contents| {
+                let version = contents.version;
+                if let Some(event) = contents.events.get_mut(&id) {
+                    event.value.picture = version;
+                    event.version = version;
+                    contents.pictures.insert(id, picture.jpeg);
+                }
+            });
+        }
+    }
+
+    /// The picture of an event's worst frame.
+    pub(super) fn picture(&self, id: u64) -> Option<Bytes> {
+        self.contents.lock().pictures.get(&id).cloned()
+    }
+}
+
+impl Contents {
+    fn clock(&self, pts: u64) -> u64 {
+        self.origin + milliseconds(pts)
+    }
+
+    fn see(&mut self, seen: &Seen, now: u64) {
+        self.origin = now.saturating_sub(milliseconds(seen.pts));
+        self.picture_at = Some(now);
+        if self.status.value.phase == Phase::Starting {
+            self.status.value.phase = Phase::Live;
+            self.status.version = self.version;
+        }
+        let used = Settings {
+            threshold: seen.threshold,
+            map_threshold: seen.map_threshold,
+            ..self.settings.value
+        };
+        if !self.is_set && used != self.settings.value {
+            self.settings.value = used;
+            self.settings.version = self.version;
+        }
+        if self.last_measured != Some(seen.measured) {
+            self.last_measured = Some(seen.measured);
+            self.draw(seen);
+            self.judge(seen);
+        }
+    }
+
+    /// The chart goes on; of scores that lie close together the highest stays.
+    fn draw(&mut self, seen: &Seen) {
+        let at = self.clock(seen.measured);
+        let point = Point {
+            at,
+            score: seen.score,
+            anomalous: seen.anomalous,
+            quality: seen.quality.clone(),
+        };
+        let version = self.version;
+        match self.points.back_mut() {
+            Some(last) if at < last.value.at + STEP => {
+                if point.score >= last.value.score {
+                    let at = last.value.at;
+                    last.value = Point { at, ..point };
+                    last.version = version;
+                }
+            }
+            _ => self.points.push_back(Versioned {
+                version,
+                value: point,
+            }),
+        }
+        while let Some(first) = self.points.front()
+            && first.value.at + HISTORY < at
+        {
+            self.points.pop_front();
+        }
+    }
+
+    /// Whether it is the worst frame so far of the events that are open in it.
+    fn judge(&mut self, seen: &Seen) {
+        let at = self.clock(seen.measured);
+        for (id, region) in &seen.events {
+            let version = self.version;
+            let event = self.event(*id);
+            if event.value.end.is_none() && seen.score > event.value.peak {
+                event.version = version;
+                event.value.peak = seen.score;
+                event.value.peak_at = at;
+                event.value.region = *region;
+                event.value.size = seen.size;
+                self.wanted.insert(*id, seen.measured);
+            }
+        }
+    }
+
+    fn event(&mut self, id: u64) -> &mut Versioned<Happening> {
+        if !self.events.contains_key(&id) && self.events.len() >= EVENTS {
+            self.forget_oldest();
+        }
+        self.events.entry(id).or_insert_with(|| Versioned {
+            version: 0,
+            value: Happening {
+                id,
+                ..Happening::default()
+            },
+        })
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((id, _)) = self.events.pop_first() {
+            self.pictures.remove(&id);
+            self.wanted.remove(&id);
+        }
+    }
+
+    fn hear(&mut self, told: &Told) {
+        let (version, now) = (self.version, now());
+        // Of the first frame the message may come before the frame itself.
+        if let (None, Some(pts)) = (self.picture_at, told.pts) {
+            self.origin = now.saturating_sub(milliseconds(pts));
+        }
+        let clock = |pts: Option<u64>| pts.map(|pts| self.clock(pts));
+        let (at, since) = (clock(told.pts), clock(told.since));
+        let event = self.event(told.id);
+        event.version = version;
+        match told.moment {
+            Moment::Begin => {
+                event.value.is_told = true;
+                event.value.begin = since.or(at).unwrap_or(now);
+                let begin = told.since.or(told.pts).unwrap_or_default();
+                event.value.stream_seconds = begin as f64 / 1e9;
+                if told.score > event.value.peak {
+                    event.value.peak = told.score;
+                    event.value.peak_at = at.unwrap_or(now);
+                    event.value.region = told.region;
+                    event.value.size = told.size.unwrap_or_default();
+                    if let Some(pts) = told.pts {
+                        self.wanted.insert(told.id, pts);
+                    }
+                }
+            }
+            Moment::Peak => {
+                event.value.peak = told.score;
+                event.value.peak_at = at.unwrap_or(now);
+            }
+            Moment::End => event.value.end = Some(at.unwrap_or(now)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::{super::pictures::Picture, *};
+
+    const MS: u64 = 1_000_000;
+
+    fn seen(pts: u64, score: f64, events: &[u64]) -> Seen {
+        Seen {
+            pts,
+            measured: pts,
+            score,
+            threshold: 0.5,
+            map_threshold: 0.4,
+            anomalous: score > 0.5,
+            size: (64, 48),
+            events: events.iter().map(|&id| (id, Some([1, 2, 3, 4]))).collect(),
+            ..Seen::default()
+        }
+    }
+
+    fn told(moment: Moment, pts: u64, score: f64) -> Told {
+        Told {
+            moment,
+            id: 1,
+            score,
+            pts: Some(pts),
+            since: Some(0),
+            region: None,
+            size: None,
+        }
+    }
+
+    #[test]
+    fn a_viewer_gets_everything_once_and_then_what_is_new() {
+        let board = Board::default();
+        board.see(&seen(0, 0.2, &[]), 10_000);
+        board.see(&seen(500 * MS, 0.3, &[]), 10_500);
+        let all = board.since(0);
+        assert!(all.whole && all.points.len() == 2);
+        assert_eq!(all.settings.unwrap().map_threshold, 0.4);
+        assert_eq!(all.status.unwrap().phase, Phase::Live);
+        board.see(&seen(1000 * MS, 0.4, &[]), 11_000);
+        let new = board.since(all.version);
+        assert_eq!(new.points.len(), 1);
+        assert_eq!((new.points[0].at, new.points[0].score), (11_000, 0.4));
+        assert!(new.settings.is_none() && new.status.is_none());
+        assert!(board.since(new.version).points.is_empty());
+    }
+
+    #[test]
+    fn of_scores_that_lie_close_together_the_highest_stays() {
+        let board = Board::default();
+        for (ms, score) in [(0, 0.2), (40, 0.9), (80, 0.3), (120, 0.1)] {
+            board.see(&seen(ms * MS, score, &[]), 5000 + ms);
+        }
+        let points = board.since(0).points;
+        let scores: Vec<_> = points.iter().map(|point| (point.at, point.score)).collect();
+        assert_eq!(scores, [(5000, 0.9), (5120, 0.1)]);
+    }
+
+    #[test]
+    fn an_event_keeps_the_picture_of_its_worst_frame() {
+        let (board, pictures) = (Board::default(), Pictures::default());
+        for (pts, score) in [(0, 0.6), (100 * MS, 0.9), (200 * MS, 0.7)] {
+            board.see(&seen(pts, score, &[1]), 1000);
+            let jpeg = Bytes::from(vec![pts.div_ceil(MS) as u8]);
+            pictures.show(Picture { pts, jpeg });
+            board.illustrate(pts, &pictures);
+        }
+        assert!(board.since(0).events.is_empty(), "nobody has told of it");
+        board.hear(&told(Moment::Begin, 0, 0.6));
+        assert_eq!(board.picture(1).unwrap()[0], 100);
+        board.hear(&told(Moment::Peak, 100 * MS, 0.9));
+        board.hear(&told(Moment::End, 200 * MS, 0.7));
+        let [event] = &board.since(0).events[..] else {
+            panic!("one event");
+        };
+        assert_eq!((event.peak, event.region), (0.9, Some([1, 2, 3, 4])));
+        assert_eq!(event.end.unwrap() - event.begin, 200);
+    }
+
+    #[test]
+    fn what_viewers_have_set_is_not_overwritten_by_frames() {
+        let board = Board::default();
+        board.see(&seen(0, 0.2, &[]), 0);
+        board.set(Settings {
+            threshold: 0.9,
+            map_threshold: 0.8,
+            muted: true,
+        });
+        board.see(&seen(MS, 0.2, &[]), 1);
+        assert_eq!(board.settings().threshold, 0.9);
+    }
+
+    #[test]
+    fn no_more_is_remembered_than_a_page_can_show() {
+        let board = Board::default();
+        for id in 1..=EVENTS as u64 + 5 {
+            board.hear(&Told {
+                id,
+                ..told(Moment::Begin, 0, 0.6)
+            });
+        }
+        assert_eq!(board.since(0).events.len(), EVENTS);
+        for minute in 0..20 {
+            board.see(&seen(minute * 60_000 * MS, 0.1, &[]), minute * 60_000);
+        }
+        assert_eq!(board.since(0).points.len(), 11);
+    }
+}

@@ -1,0 +1,91 @@
+//! What the pipeline and the server share.
+
+use std::sync::Arc;
+
+use gst::prelude::*;
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use super::{
+    board::{Board, Settings},
+    pictures::Pictures,
+};
+
+/// One stream, and who looks at it.
+pub(super) struct Hub {
+    pub(super) board: Board,
+    pub(super) pictures: Pictures,
+    /// Seats of those who see the picture.
+    pub(super) viewers: Arc<Semaphore>,
+    /// Seats of those who are told what changes.
+    pub(super) readers: Arc<Semaphore>,
+    acdclip: gst::Element,
+    /// Settings are made one after the other.
+    setting: Mutex<()>,
+}
+
+/// What a viewer wants to be set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Change {
+    threshold: Option<f64>,
+    map_threshold: Option<f64>,
+    muted: Option<bool>,
+}
+
+impl Change {
+    /// What it says with what is set already, or what is wrong with it.
+    fn applied_to(self, settings: Settings) -> Result<Settings, String> {
+        for (name, value) in [
+            ("threshold", self.threshold),
+            ("map_threshold", self.map_threshold),
+        ] {
+            if let Some(value) = value
+                && !(0.0..=1.0).contains(&value)
+            {
+                return Err(format!("{name}: wanted 0 to 1, found {value}"));
+            }
+        }
+        Ok(Settings {
+            threshold: self.threshold.unwrap_or(settings.threshold),
+            map_threshold: self.map_threshold.unwrap_or(settings.map_threshold),
+            muted: self.muted.unwrap_or(settings.muted),
+        })
+    }
+}
+
+impl Hub {
+    /// Of a stream through that element, for so many viewers.
+    pub(super) fn new(acdclip: gst::Element, viewers: usize) -> Self {
+        Self {
+            board: Board::default(),
+            pictures: Pictures::default(),
+            viewers: Arc::new(Semaphore::new(viewers)),
+            readers: Arc::new(Semaphore::new(viewers)),
+            acdclip,
+            setting: Mutex::default(),
+        }
+    }
+
+    /// Sets what a viewer wants, on the element and on every page.
+    pub(super) fn set(&self, change: Change) -> Result<Settings, String> {
+        let _one = self.setting.lock();
+        let settings = change.applied_to(self.board.settings())?;
+        if let Some(threshold) = change.threshold {
+            self.acdclip.set_property("threshold", threshold);
+        }
+        if let Some(threshold) = change.map_threshold {
+            self.acdclip.set_property("map-threshold", threshold);
+        }
+        if change.muted.is_some() && self.acdclip.find_property("mute").is_some() {
+            self.acdclip.set_property("mute", settings.muted);
+        }
+        self.board.set(settings);
+        Ok(settings)
+    }
+
+    /// The element's figures.
+    pub(super) fn stats(&self) -> gst::Structure {
+        self.acdclip.property("stats")
+    }
+}

@@ -1,0 +1,178 @@
+//! `acdclip monitor`: shows a video in the browser with what is wrong in it: the live picture, the score over time, events.
+//!
+//! The pipeline ([`pipeline`]) fills a board ([`board`]) and the slots for pictures ([`pictures`]); the server ([`server`]) hands them to
+//! viewers. Neither waits for the other.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use gst::prelude::*;
+
+mod api;
+mod board;
+mod feed;
+mod findings;
+mod guard;
+mod hub;
+mod listen;
+mod pictures;
+mod pipeline;
+mod server;
+mod source;
+
+use self::{
+    board::{Phase, now},
+    findings::Told,
+    hub::Hub,
+    server::Serving,
+    source::Source,
+};
+use crate::{
+    calibrate,
+    interrupt::stop_on_interrupt,
+    outcome::{Failure, Outcome, complain, one_line, say, warn},
+};
+
+/// Between two looks at whether to stop.
+const TICK: gst::ClockTime = gst::ClockTime::from_mseconds(100);
+/// Between two looks at the element's figures.
+const COUNT: Duration = Duration::from_secs(1);
+
+/// Shows a video in the browser with what is wrong in it: the live picture, the score over time, events. For research; no medical device.
+///
+/// The page is for this machine alone unless --listen says otherwise. Nothing is stored.
+/// Ends with the video, or by Ctrl-C.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// A video file, a URI (rtsp://, http://), a device (/dev/video0), or a gst-launch description that ends in raw or encoded video.
+    #[arg(required = true, value_name = "SOURCE")]
+    source: Vec<String>,
+    #[command(flatten)]
+    listen: listen::ListenArgs,
+    #[command(flatten)]
+    pipeline: pipeline::PipelineArgs,
+    /// Viewers at once, at most.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    max_viewers: u16,
+    /// Keep serving the page when the video has ended or failed, until Ctrl-C.
+    #[arg(long)]
+    stay: bool,
+}
+
+/// How a video came to its end.
+enum End {
+    /// By itself.
+    Over,
+    /// By Ctrl-C.
+    Stopped,
+    /// By that.
+    Failed(String),
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> Outcome {
+    calibrate::video::init()?;
+    let stop = stop_on_interrupt()?;
+    let source = Source::parse(&args.source)?;
+    let door = args.listen.open()?;
+    let pipeline = pipeline::build(&args.pipeline, &source, None)?;
+    let acdclip = pipeline::element(&pipeline, "acdclip")?;
+    let hub = Arc::new(Hub::new(acdclip, args.max_viewers.into()));
+    hub.board.tell(|status| status.source = source.label());
+    pipeline::connect(&pipeline, &hub)?;
+    say(format_args!("watching at {}", door.url()))?;
+    let serving = Serving::start(door, &hub)?;
+    let end = play(&pipeline, &hub, &stop);
+    let stopped = pipeline.set_state(gst::State::Null);
+    hub.pictures.end();
+    tell_end(&hub, &end);
+    if let (End::Over | End::Failed(_), true) = (&end, args.stay) {
+        if let End::Failed(problem) = &end {
+            complain(problem);
+        }
+        wait_for(&stop);
+        serving.stop();
+        return Ok(());
+    }
+    serving.stop();
+    if let End::Failed(problem) = end {
+        return Err(Failure::Arguments(problem));
+    }
+    stopped.map_err(|e| Failure::Arguments(e.to_string()))?;
+    Ok(())
+}
+
+fn wait_for(stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        std::thread::sleep(TICK.into());
+    }
+}
+
+fn tell_end(hub: &Hub, end: &End) {
+    hub.board.end_events(now());
+    hub.board.tell(|status| match end {
+        End::Over | End::Stopped => status.phase = Phase::Ended,
+        End::Failed(problem) => {
+            status.phase = Phase::Failed;
+            status.problem = Some(problem.clone());
+        }
+    });
+}
+
+/// Plays the video to its end, and tells the hub what the element says.
+fn play(pipeline: &gst::Pipeline, hub: &Hub, stop: &AtomicBool) -> End {
+    let Some(bus) = pipeline.bus() else {
+        return End::Failed("the pipeline has no bus".into());
+    };
+    // Why it cannot, if it cannot, is on the bus.
+    let started = pipeline.set_state(gst::State::Playing);
+    let mut counted = Instant::now();
+    loop {
+        if stop.load(Ordering::Relaxed) {
+            return End::Stopped;
+        }
+        let message = bus.timed_pop(TICK);
+        if message.is_none() && started.is_err() {
+            return End::Failed("GStreamer cannot start the source".into());
+        }
+        if let Some(end) = message.and_then(|message| attend(&message, pipeline, hub)) {
+            return end;
+        }
+        if counted.elapsed() >= COUNT {
+            counted = Instant::now();
+            hub.board.count(findings::json(&hub.stats()));
+        }
+    }
+}
+
+/// Deals with a message of the pipeline; tells whether it is the last one.
+fn attend(message: &gst::Message, pipeline: &gst::Pipeline, hub: &Hub) -> Option<End> {
+    match message.view() {
+        gst::MessageView::Eos(_) => return Some(End::Over),
+        gst::MessageView::Error(e) => {
+            let from = e.src().map_or("GStreamer".into(), |from| from.name());
+            return Some(End::Failed(one_line(&format!("{from}: {}", e.error()))));
+        }
+        gst::MessageView::Warning(w) => {
+            let warning = one_line(&w.error().to_string());
+            warn(&warning);
+            hub.board.tell(|status| status.warning = Some(warning));
+        }
+        gst::MessageView::Element(told) => {
+            if let Some(told) = told.structure().and_then(Told::read) {
+                hub.board.hear(&told);
+            }
+        }
+        gst::MessageView::Latency(_) => {
+            // A pipeline that cannot tell goes on as it was.
+            let _ = pipeline.recalculate_latency();
+        }
+        _ => (),
+    }
+    None
+}

@@ -1,0 +1,189 @@
+//! The page in a browser: what is seen, the keyboard, several windows, a wrong token, a lost connection. Pictures: target/monitor/.
+
+use serde_json::json;
+
+use crate::{
+    common::shared,
+    running::{BALL, Monitor},
+    webdriver::Browser,
+};
+
+const TOKEN: &str = "0123456789abcdef-token";
+
+/// Keys by the protocol's names.
+const ENTER: &str = "\u{e007}";
+const ESCAPE: &str = "\u{e00c}";
+const TAB: &str = "\u{e004}";
+const UP: &str = "\u{e013}";
+const LEFT: &str = "\u{e012}";
+
+/// A number that changes with the picture.
+const SUM: &str = "(() => { const c = document.createElement('canvas'); const i = document.getElementById('picture'); \
+    c.width = i.naturalWidth; c.height = i.naturalHeight; const x = c.getContext('2d'); x.drawImage(i, 0, 0); \
+    return x.getImageData(0, 0, c.width, c.height).data.reduce((sum, value, at) => (sum + value * (at % 8191)) % 4294967291, 0); })()";
+
+/// Pixels of the chart in the colour of the score or of an alarm.
+const DRAWN: &str = "(() => { const c = document.getElementById('chart'); const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; \
+    let n = 0; for (let i = 0; i < d.length; i += 4) n += (d[i] === 0x56 && d[i + 1] === 0xb4) || (d[i] === 0xe6 && d[i + 1] === 0x9f); return n; })()";
+
+fn is_seen(element: &str) -> String {
+    format!("document.getElementById('{element}').checkVisibility({{opacityProperty: true}})")
+}
+
+fn text(element: &str) -> String {
+    format!("document.getElementById('{element}').innerText")
+}
+
+/// The picture is there, and becomes another.
+fn assert_live(browser: &Browser) {
+    browser.wait_for("document.body.dataset.link === 'live'");
+    browser.wait_for("document.getElementById('picture').naturalWidth > 0");
+    let before = browser.run(&format!("return {SUM}"));
+    browser.wait_for(&format!("{SUM} !== {before}"));
+}
+
+#[test]
+fn the_page_shows_what_happens_and_does_what_is_typed() {
+    let Some(browser) = Browser::start(1600, 900) else {
+        return;
+    };
+    let monitor = Monitor::start(&["--token", TOKEN], BALL);
+    let listen = monitor.authority().to_owned();
+
+    // A wrong token, and then the right one.
+    browser.open(&format!("{}/?token=wrong", monitor.url));
+    browser.wait_for(&format!("{} === 'That is not the token.'", text("problem")));
+    browser.photograph("token.png");
+    browser.strike(
+        &TOKEN
+            .chars()
+            .map(|c| c.to_string())
+            .collect::<Vec<_>>()
+            .iter()
+            .map(String::as_str)
+            .collect::<Vec<_>>(),
+    );
+    browser.strike(&[ENTER]);
+
+    assert_live(&browser);
+    assert_eq!(browser.run("return location.search + document.cookie"), "");
+    browser.wait_for(
+        "document.getElementById('research').innerText === 'For research. No medical device.'",
+    );
+    browser.wait_for(&format!("{} > 20", DRAWN));
+
+    // The threshold by the keyboard, until there are events.
+    browser.run("document.activeElement.blur()");
+    browser.wait_for("Number(document.getElementById('threshold').value) > 0.1");
+    let before = browser.run("return Number(document.getElementById('threshold').value)");
+    browser.strike(&[UP, UP]);
+    let after = before.as_f64().unwrap() + 0.02;
+    browser.wait_for(&format!(
+        "Math.abs(Number({}) - {after}) < 0.001",
+        text("threshold-value")
+    ));
+    browser.run("const s = document.getElementById('threshold'); s.value = 0; s.dispatchEvent(new Event('input'))");
+    browser.wait_for("document.querySelector('#events img')?.naturalWidth > 0");
+    browser.wait_for(&is_seen("alert"));
+    browser.wait_for("document.getElementById('announcement').innerText.includes('Alert')");
+    browser.photograph("alert.png");
+
+    // Mute: nothing is announced, and it says so.
+    browser.strike(&["m"]);
+    browser.wait_for(&is_seen("muted"));
+    browser.wait_for("document.body.dataset.alert === 'no' && document.getElementById('mute').ariaPressed === 'true'");
+    browser.strike(&["m"]);
+    browser.wait_for(&format!("!{}", is_seen("muted")));
+
+    // To the events and to the worst frame of one, and back.
+    browser.strike(&["e"]);
+    browser.wait_for("document.activeElement.closest('#events')");
+    browser.strike(&[ENTER]);
+    browser.wait_for(&is_seen("peak"));
+    browser.wait_for("document.getElementById('peak-picture').naturalWidth === 160");
+    browser.photograph("worst-frame.png");
+    browser.strike(&[ESCAPE]);
+    browser.wait_for(&format!("!{}", is_seen("peak")));
+    browser.strike(&[LEFT]);
+    browser.wait_for(&is_seen("peak"));
+    browser.strike(&[ESCAPE, "?"]);
+    browser.wait_for("document.getElementById('keys').open");
+    browser.photograph("keys.png");
+    browser.strike(&[ESCAPE]);
+
+    // Whatever can be reached by Tab shows that it has been.
+    browser.run("document.querySelector('.skip').focus(); window.reached = []");
+    for _ in 0..4 {
+        browser.strike(&[TAB]);
+        let outline = "getComputedStyle(document.activeElement).outlineStyle";
+        assert_eq!(
+            browser.run(&format!(
+                "reached.push(document.activeElement.id); return {outline}"
+            )),
+            "solid"
+        );
+    }
+    let reached = browser.run("return reached");
+    for control in ["threshold", "map-threshold", "mute"] {
+        assert!(
+            reached.as_array().unwrap().contains(&json!(control)),
+            "{reached}"
+        );
+    }
+
+    // Two more at once.
+    browser.open_window();
+    browser.open(&monitor.url);
+    assert_live(&browser);
+    browser.open_window();
+    browser.open(&monitor.url);
+    for window in browser.windows() {
+        browser.switch(&window);
+        assert_live(&browser);
+    }
+
+    // The monitor is gone, and comes again.
+    drop(monitor);
+    browser.wait_for("document.body.dataset.link === 'lost'");
+    browser.wait_for(&format!(
+        "{}.includes('The picture is not live')",
+        text("cover")
+    ));
+    browser.photograph("lost.png");
+    let options = ["--token", TOKEN, "--listen", &listen];
+    let monitor = Monitor::start(&options, BALL);
+    assert_live(&browser);
+    browser.wait_for(&format!("!{}", is_seen("cover")));
+    monitor.interrupt();
+    browser.wait_for("document.body.dataset.link === 'ended'");
+    browser.wait_for(&format!("{} === 'The stream has ended.'", text("cover")));
+    browser.photograph("ended.png");
+}
+
+#[test]
+fn a_colonoscopy_is_shown() {
+    let Some(clip) = shared("data/video/colonoscopy_cvc_clinicdb_seq02_05_07_13.mp4") else {
+        return;
+    };
+    let Some(browser) = Browser::start(1920, 1080) else {
+        return;
+    };
+    // A slow machine's results are old; that is not what is looked at here.
+    let profile = concat!(env!("CARGO_MANIFEST_DIR"), "/../pipelines/colonoscopy.toml");
+    let text = std::fs::read_to_string(profile).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let profile = folder.path().join("slow.toml");
+    std::fs::write(&profile, text.replace("max-age = 500", "max-age = 5000")).unwrap();
+    let options = ["--profile", profile.to_str().unwrap()];
+    let monitor = Monitor::start(&options, clip.to_str().unwrap());
+    browser.open(&monitor.url);
+    assert_live(&browser);
+    let name = format!(
+        "document.getElementById('source').innerText === '{}'",
+        clip.file_name().unwrap().to_str().unwrap()
+    );
+    browser.wait_for(&name);
+    browser.wait_for("Number(document.getElementById('score').innerText) > 0 && document.querySelectorAll('#figures div').length > 3");
+    browser.wait_for(&format!("{DRAWN} > 200"));
+    browser.photograph("colonoscopy.png");
+}

@@ -1,0 +1,11 @@
+//! `acdclip monitor` as whoever opens its page meets it: over HTTP, and in a browser.
+#![allow(clippy::unwrap_used)]
+#![cfg(all(feature = "builtin-model", feature = "monitor"))]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod browser;
+mod running;
+mod server;
+mod webdriver;
