@@ -77,6 +77,25 @@ pub(crate) fn write_whole_with(path: &Path, content: impl FnOnce(&mut File) -> O
     keep().map_err(Failure::io(path))
 }
 
+/// A file in `folder` that only its owner reads and that has no name yet: [`keep_private`] gives it one, [`sweep`] removes it.
+#[cfg(feature = "monitor")]
+pub(crate) fn begin_private(folder: &Path) -> Outcome<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(UNFINISHED[0]).suffix(UNFINISHED[1]);
+    builder.tempfile_in(folder).map_err(Failure::io(folder))
+}
+
+/// Gives what [`begin_private`] has begun its name, once it is whole and on the disk.
+#[cfg(feature = "monitor")]
+pub(crate) fn keep_private(file: tempfile::NamedTempFile, path: &Path) -> Outcome {
+    let keep = || {
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
+    };
+    keep().map_err(Failure::io(path))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

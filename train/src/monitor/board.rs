@@ -248,6 +248,17 @@ impl Board {
         });
     }
 
+    /// An event was recorded in that file.
+    pub(super) fn record(&self, id: u64, clip: &str) {
+        self.change(|contents| {
+            let version = contents.version;
+            if let Some(event) = contents.events.get_mut(&id) {
+                event.value.clip = Some(clip.to_owned());
+                event.version = version;
+            }
+        });
+    }
+
     /// Pictures up to `pts` are there: events that wait for one take it.
     pub(super) fn illustrate(&self, pts: u64, pictures: &Pictures) {
         let due = {

@@ -22,6 +22,7 @@ mod hub;
 mod listen;
 mod pictures;
 mod pipeline;
+mod record;
 mod server;
 mod source;
 
@@ -29,6 +30,7 @@ use self::{
     board::{Phase, now},
     findings::Told,
     hub::Hub,
+    record::Recorder,
     server::Serving,
     source::Source,
 };
@@ -45,7 +47,7 @@ const COUNT: Duration = Duration::from_secs(1);
 
 /// Shows a video in the browser with what is wrong in it: the live picture, the score over time, events. For research; no medical device.
 ///
-/// The page is for this machine alone unless --listen says otherwise. Nothing is stored.
+/// The page is for this machine alone unless --listen says otherwise. Nothing is stored unless --record says so.
 /// Ends with the video, or by Ctrl-C.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -56,6 +58,8 @@ pub(crate) struct Args {
     listen: listen::ListenArgs,
     #[command(flatten)]
     pipeline: pipeline::PipelineArgs,
+    #[command(flatten)]
+    record: record::RecordArgs,
     /// Viewers at once, at most.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
     max_viewers: u16,
@@ -80,15 +84,19 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let stop = stop_on_interrupt()?;
     let source = Source::parse(&args.source)?;
     let door = args.listen.open()?;
-    let pipeline = pipeline::build(&args.pipeline, &source, None)?;
+    let pipeline = pipeline::build(&args.pipeline, &source, args.record.branch().as_ref())?;
     let acdclip = pipeline::element(&pipeline, "acdclip")?;
     let hub = Arc::new(Hub::new(acdclip, args.max_viewers.into()));
     hub.board.tell(|status| status.source = source.label());
     pipeline::connect(&pipeline, &hub)?;
+    let recorder = Recorder::start(&args.record, &pipeline, &hub)?;
     say(format_args!("watching at {}", door.url()))?;
     let serving = Serving::start(door, &hub)?;
-    let end = play(&pipeline, &hub, &stop);
+    let end = play(&pipeline, &hub, recorder.as_ref(), &stop);
     let stopped = pipeline.set_state(gst::State::Null);
+    if let Some(recorder) = recorder {
+        recorder.finish();
+    }
     hub.pictures.end();
     tell_end(&hub, &end);
     if let (End::Over | End::Failed(_), true) = (&end, args.stay) {
@@ -125,7 +133,12 @@ fn tell_end(hub: &Hub, end: &End) {
 }
 
 /// Plays the video to its end, and tells the hub what the element says.
-fn play(pipeline: &gst::Pipeline, hub: &Hub, stop: &AtomicBool) -> End {
+fn play(
+    pipeline: &gst::Pipeline,
+    hub: &Hub,
+    recorder: Option<&Recorder>,
+    stop: &AtomicBool,
+) -> End {
     let Some(bus) = pipeline.bus() else {
         return End::Failed("the pipeline has no bus".into());
     };
@@ -140,7 +153,7 @@ fn play(pipeline: &gst::Pipeline, hub: &Hub, stop: &AtomicBool) -> End {
         if message.is_none() && started.is_err() {
             return End::Failed("GStreamer cannot start the source".into());
         }
-        if let Some(end) = message.and_then(|message| attend(&message, pipeline, hub)) {
+        if let Some(end) = message.and_then(|message| attend(&message, pipeline, hub, recorder)) {
             return end;
         }
         if counted.elapsed() >= COUNT {
@@ -151,7 +164,12 @@ fn play(pipeline: &gst::Pipeline, hub: &Hub, stop: &AtomicBool) -> End {
 }
 
 /// Deals with a message of the pipeline; tells whether it is the last one.
-fn attend(message: &gst::Message, pipeline: &gst::Pipeline, hub: &Hub) -> Option<End> {
+fn attend(
+    message: &gst::Message,
+    pipeline: &gst::Pipeline,
+    hub: &Hub,
+    recorder: Option<&Recorder>,
+) -> Option<End> {
     match message.view() {
         gst::MessageView::Eos(_) => return Some(End::Over),
         gst::MessageView::Error(e) => {
@@ -166,6 +184,9 @@ fn attend(message: &gst::Message, pipeline: &gst::Pipeline, hub: &Hub) -> Option
         gst::MessageView::Element(told) => {
             if let Some(told) = told.structure().and_then(Told::read) {
                 hub.board.hear(&told);
+                if let Some(recorder) = recorder {
+                    recorder.hear(told);
+                }
             }
         }
         gst::MessageView::Latency(_) => {

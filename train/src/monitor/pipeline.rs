@@ -47,7 +47,7 @@ pub(super) struct PipelineArgs {
 }
 
 /// Where else the decoded video goes before the element draws on it; gst-launch's words for a branch.
-pub(super) struct Branch(pub(super) &'static str);
+pub(super) struct Branch(pub(super) String);
 
 /// Makes the pipeline, not yet running.
 pub(super) fn build(

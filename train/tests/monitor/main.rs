@@ -6,6 +6,7 @@
 mod common;
 
 mod browser;
+mod record;
 mod running;
 mod server;
 mod webdriver;

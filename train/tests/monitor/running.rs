@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
@@ -27,7 +28,17 @@ pub(crate) struct Monitor {
 impl Monitor {
     /// Starts it on a free port, or on that of `--listen`.
     pub(crate) fn start(options: &[&str], source: &str) -> Self {
+        Self::run(acdclip(), options, source)
+    }
+
+    /// Starts it in a folder, which is that for temporary files too.
+    pub(crate) fn start_in(folder: &Path, options: &[&str], source: &str) -> Self {
         let mut command = acdclip();
+        command.current_dir(folder).env("TMPDIR", folder);
+        Self::run(command, options, source)
+    }
+
+    fn run(mut command: Command, options: &[&str], source: &str) -> Self {
         command.arg("monitor");
         if !options.contains(&"--listen") {
             command.args(["--listen", "127.0.0.1:0"]);

@@ -1,0 +1,157 @@
+//! A clip that is being written: encoded frames into a Matroska file, which takes its name when it is whole.
+
+use std::path::Path;
+
+use gst::prelude::*;
+use gst_app::AppSrc;
+use tempfile::NamedTempFile;
+
+use super::{Encoded, ring::Frame};
+use crate::{
+    files,
+    outcome::{Failure, Outcome, one_line},
+};
+
+/// How long the end of a file may take to be written.
+const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(20);
+
+/// A step back that is longer, in nanoseconds, begins something else.
+const BACK: u64 = 2_000_000_000;
+
+/// What brings a stream into the form that Matroska wants.
+fn parser(caps: &gst::Caps) -> &'static str {
+    let name = caps
+        .structure(0)
+        .map_or("", |structure| structure.name().as_str());
+    match name {
+        "video/x-h264" => "! h264parse",
+        "video/x-h265" => "! h265parse",
+        "video/x-av1" => "! av1parse",
+        "video/mpeg" => "! mpegvideoparse",
+        _ => "",
+    }
+}
+
+/// A clip.
+pub(super) struct Clip {
+    pipeline: gst::Pipeline,
+    source: AppSrc,
+    /// Until it has its name.
+    file: Option<NamedTempFile>,
+    caps: gst::Caps,
+    /// When its first frame is shown.
+    first: u64,
+}
+
+impl Clip {
+    /// Begins one in `folder` with what `frame` is like.
+    pub(super) fn begin(folder: &Path, frame: &Frame<Encoded>) -> Outcome<Self> {
+        let failed = |e: &dyn std::fmt::Display| {
+            Failure::Arguments(format!(
+                "a clip cannot be written: {}",
+                one_line(&e.to_string())
+            ))
+        };
+        let file = files::begin_private(folder)?;
+        let caps = frame.content.caps.clone();
+        let mpeg = caps
+            .structure(0)
+            .and_then(|caps| caps.get::<i32>("mpegversion").ok());
+        let parse = if mpeg == Some(4) {
+            "! mpeg4videoparse"
+        } else {
+            parser(&caps)
+        };
+        let text = format!(
+            "appsrc name=source format=time max-bytes=0 {parse} ! matroskamux ! filesink name=file"
+        );
+        let pipeline = gst::parse::launch(&text).map_err(|e| failed(&e))?;
+        let pipeline = pipeline.downcast::<gst::Pipeline>();
+        let pipeline = pipeline.map_err(|_| failed(&"GStreamer made no pipeline"))?;
+        let source = pipeline.by_name("source");
+        let source = source.and_then(|source| source.downcast::<AppSrc>().ok());
+        let source = source.ok_or_else(|| failed(&"the pipeline has no source"))?;
+        source.set_caps(Some(&caps));
+        if let Some(sink) = pipeline.by_name("file") {
+            sink.set_property("location", file.path());
+        }
+        let clip = Self {
+            pipeline,
+            source,
+            file: Some(file),
+            caps,
+            first: frame.pts,
+        };
+        clip.pipeline
+            .set_state(gst::State::Playing)
+            .map_err(|e| failed(&e))?;
+        Ok(clip)
+    }
+
+    /// When its first frame is shown.
+    pub(super) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// Whether that frame goes on with it.
+    pub(super) fn takes(&self, frame: &Frame<Encoded>) -> bool {
+        frame.content.caps == self.caps && frame.pts + BACK >= self.first
+    }
+
+    /// Appends a frame. One that is shown before the first cannot be decoded: it leans on one before that, too.
+    pub(super) fn push(&self, frame: &Frame<Encoded>) -> Outcome {
+        let Some(shown) = frame.pts.checked_sub(self.first) else {
+            return Ok(());
+        };
+        let mut buffer = frame.content.buffer.clone();
+        let begin = gst::ClockTime::from_nseconds(self.first);
+        let header = buffer.make_mut();
+        header.set_pts(gst::ClockTime::from_nseconds(shown));
+        // What is decoded before it is shown, before the first frame is shown, has no time of its own.
+        header.set_dts(header.dts().and_then(|dts| dts.checked_sub(begin)));
+        match self.source.push_buffer(buffer) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(self.problem()),
+        }
+    }
+
+    /// Writes the end and gives the file its name.
+    pub(super) fn finish(mut self, path: &Path) -> Outcome {
+        let ended = self.source.end_of_stream();
+        let bus = self.pipeline.bus();
+        let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
+        let last = bus.and_then(|bus| bus.timed_pop_filtered(PATIENCE, &kinds));
+        match last.as_ref().map(|message| message.view()) {
+            Some(gst::MessageView::Eos(_)) if ended.is_ok() => (),
+            Some(gst::MessageView::Error(e)) => {
+                return Err(Failure::io(path)(std::io::Error::other(one_line(
+                    &e.error().to_string(),
+                ))));
+            }
+            _ => return Err(self.problem()),
+        }
+        let stopped = self.pipeline.set_state(gst::State::Null);
+        stopped.map_err(|e| Failure::io(path)(std::io::Error::other(e)))?;
+        match self.file.take() {
+            Some(file) => files::keep_private(file, path),
+            None => Ok(()),
+        }
+    }
+
+    fn problem(&self) -> Failure {
+        let kinds = [gst::MessageType::Error];
+        let message = self.pipeline.bus().and_then(|bus| bus.pop_filtered(&kinds));
+        let said = match message.as_ref().map(|message| message.view()) {
+            Some(gst::MessageView::Error(e)) => one_line(&e.error().to_string()),
+            _ => "its end does not come".into(),
+        };
+        Failure::Arguments(format!("a clip cannot be written: {said}"))
+    }
+}
+
+impl Drop for Clip {
+    fn drop(&mut self) {
+        // A pipeline is not dropped while it runs.
+        let _ = self.pipeline.set_state(gst::State::Null);
+    }
+}

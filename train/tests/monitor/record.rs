@@ -1,0 +1,156 @@
+//! What is recorded: clips that play, as they came where they came encoded; nothing without `--record`.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use gst::prelude::*;
+use serde_json::{Value, json};
+
+use crate::running::{LONG, Monitor};
+
+const CAPS: &str = "video/x-raw,width=160,height=120,framerate=10/1";
+
+/// A profile with which everything is abnormal.
+fn alarm(folder: &Path) -> PathBuf {
+    let path = folder.join("alarm.toml");
+    fs::write(
+        &path,
+        "[acdclip]\nthreshold = 0.0\nmap-threshold = 1.0\nmax-age = 60000\n",
+    )
+    .unwrap();
+    path
+}
+
+/// The clips of a folder.
+fn clips(folder: &Path) -> Vec<PathBuf> {
+    let names = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut clips: Vec<_> = names
+        .filter(|path| path.extension().is_some_and(|kind| kind == "mkv"))
+        .collect();
+    clips.sort();
+    clips
+}
+
+/// The kind of video in a clip, and how many frames of it can be decoded.
+fn play(clip: &Path) -> (String, u64) {
+    gst::init().unwrap();
+    let text = "filesrc name=source ! matroskademux ! tee name=encoded ! decodebin ! fakesink name=sink sync=false";
+    let pipeline = gst::parse::launch(text)
+        .unwrap()
+        .downcast::<gst::Pipeline>()
+        .unwrap();
+    pipeline
+        .by_name("source")
+        .unwrap()
+        .set_property("location", clip);
+    let sink = pipeline.by_name("sink").unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
+    let wait = gst::ClockTime::from_seconds(LONG.as_secs());
+    let message = pipeline
+        .bus()
+        .unwrap()
+        .timed_pop_filtered(wait, &kinds)
+        .unwrap();
+    assert_eq!(message.type_(), gst::MessageType::Eos, "{message:?}");
+    let caps = pipeline
+        .by_name("encoded")
+        .unwrap()
+        .static_pad("sink")
+        .unwrap()
+        .current_caps()
+        .unwrap();
+    let frames = sink
+        .property::<gst::Structure>("stats")
+        .get::<u64>("rendered")
+        .unwrap();
+    pipeline.set_state(gst::State::Null).unwrap();
+    (caps.structure(0).unwrap().name().to_string(), frames)
+}
+
+/// Records a source to its end; the clips, and the journal's lines.
+fn record(source: &str, folder: &Path) -> (Vec<PathBuf>, Vec<Value>) {
+    let profile = alarm(folder);
+    let clips_folder = folder.join("clips");
+    let options = [
+        "--profile",
+        profile.to_str().unwrap(),
+        "--record",
+        clips_folder.to_str().unwrap(),
+    ];
+    let (status, complaints) = Monitor::start(&options, source).wait();
+    assert!(status.success(), "{complaints}");
+    let journal = fs::read_to_string(clips_folder.join("events.jsonl")).unwrap();
+    let lines = journal
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap());
+    (clips(&clips_folder), lines.collect())
+}
+
+#[test]
+fn what_comes_encoded_is_recorded_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = format!(
+        "videotestsrc is-live=true num-buffers=30 ! {CAPS} ! x264enc tune=zerolatency key-int-max=5 ! h264parse"
+    );
+    let (clips, lines) = record(&source, folder.path());
+    let [clip] = &clips[..] else {
+        panic!("{clips:?}")
+    };
+    assert_eq!(play(clip), ("video/x-h264".into(), 30));
+    assert_eq!(fs::metadata(clip).unwrap().permissions().mode() & 0o077, 0);
+    let [event] = &lines[..] else {
+        panic!("{lines:?}")
+    };
+    assert_eq!(
+        event["clips"],
+        json!([clip.file_name().unwrap().to_str().unwrap()])
+    );
+    assert!(
+        event["end_pts"].as_u64() > event["begin_pts"].as_u64(),
+        "{event}"
+    );
+    let left = fs::read_dir(folder.path().join("clips")).unwrap().count();
+    assert_eq!(left, 2, "nothing half-written");
+
+    let jpeg = tempfile::tempdir().unwrap();
+    let source = format!("videotestsrc is-live=true num-buffers=20 ! {CAPS} ! jpegenc");
+    let (clips, _) = record(&source, jpeg.path());
+    assert_eq!(play(&clips[0]), ("image/jpeg".into(), 20));
+}
+
+#[test]
+fn what_comes_raw_is_encoded_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = format!("videotestsrc is-live=true num-buffers=20 ! {CAPS}");
+    let (clips, lines) = record(&source, folder.path());
+    let (kind, frames) = play(&clips[0]);
+    assert_eq!(kind, "video/x-h264");
+    assert!((15..=20).contains(&frames), "{frames}");
+    assert_eq!(lines.len(), 1);
+}
+
+#[test]
+fn without_it_nothing_is_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let profile = alarm(folder.path());
+    let written = folder.path().join("frames.jsonl");
+    let text = fs::read_to_string(&profile).unwrap() + &format!("jsonl-location = {written:?}\n");
+    fs::write(&profile, text).unwrap();
+    let work = folder.path().join("work");
+    fs::create_dir(&work).unwrap();
+    let source = format!("videotestsrc is-live=true num-buffers=300 ! {CAPS} ! jpegenc");
+    let monitor = Monitor::start_in(&work, &["--profile", profile.to_str().unwrap()], &source);
+    monitor.wait_for("event with a picture", |state| {
+        state["events"][0]["picture"].as_u64() > Some(0)
+    });
+    monitor.interrupt();
+    assert!(monitor.wait().0.success());
+    assert_eq!(fs::read_dir(&work).unwrap().count(), 0);
+    assert!(!written.exists());
+}
