@@ -226,9 +226,21 @@ impl Board {
         });
     }
 
-    /// A frame has come at `now`, and that is known of it.
-    pub(super) fn see(&self, seen: &Seen, now: u64) {
-        self.change(|contents| contents.see(seen, now));
+    /// A frame that is shown at `pts` has come at `now`, whatever is known of it.
+    pub(super) fn pass(&self, pts: u64, now: u64) {
+        let mut contents = self.contents.lock();
+        contents.origin = now.saturating_sub(milliseconds(pts));
+        contents.picture_at = Some(now);
+        let is_first = contents.status.value.phase == Phase::Starting;
+        drop(contents);
+        if is_first {
+            self.tell(|status| status.phase = Phase::Live);
+        }
+    }
+
+    /// That is known of the frame that has come.
+    pub(super) fn see(&self, seen: &Seen) {
+        self.change(|contents| contents.see(seen));
     }
 
     /// A message has come.
@@ -295,13 +307,7 @@ impl Contents {
         self.origin + milliseconds(pts)
     }
 
-    fn see(&mut self, seen: &Seen, now: u64) {
-        self.origin = now.saturating_sub(milliseconds(seen.pts));
-        self.picture_at = Some(now);
-        if self.status.value.phase == Phase::Starting {
-            self.status.value.phase = Phase::Live;
-            self.status.version = self.version;
-        }
+    fn see(&mut self, seen: &Seen) {
         let used = Settings {
             threshold: seen.threshold,
             map_threshold: seen.map_threshold,
@@ -441,6 +447,11 @@ mod tests {
         }
     }
 
+    fn see(board: &Board, seen: &Seen, now: u64) {
+        board.pass(seen.pts, now);
+        board.see(seen);
+    }
+
     fn told(moment: Moment, pts: u64, score: f64) -> Told {
         Told {
             moment,
@@ -456,13 +467,13 @@ mod tests {
     #[test]
     fn a_viewer_gets_everything_once_and_then_what_is_new() {
         let board = Board::default();
-        board.see(&seen(0, 0.2, &[]), 10_000);
-        board.see(&seen(500 * MS, 0.3, &[]), 10_500);
+        see(&board, &seen(0, 0.2, &[]), 10_000);
+        see(&board, &seen(500 * MS, 0.3, &[]), 10_500);
         let all = board.since(0);
         assert!(all.whole && all.points.len() == 2);
         assert_eq!(all.settings.unwrap().map_threshold, 0.4);
         assert_eq!(all.status.unwrap().phase, Phase::Live);
-        board.see(&seen(1000 * MS, 0.4, &[]), 11_000);
+        see(&board, &seen(1000 * MS, 0.4, &[]), 11_000);
         let new = board.since(all.version);
         assert_eq!(new.points.len(), 1);
         assert_eq!((new.points[0].at, new.points[0].score), (11_000, 0.4));
@@ -474,7 +485,7 @@ mod tests {
     fn of_scores_that_lie_close_together_the_highest_stays() {
         let board = Board::default();
         for (ms, score) in [(0, 0.2), (40, 0.9), (80, 0.3), (120, 0.1)] {
-            board.see(&seen(ms * MS, score, &[]), 5000 + ms);
+            see(&board, &seen(ms * MS, score, &[]), 5000 + ms);
         }
         let points = board.since(0).points;
         let scores: Vec<_> = points.iter().map(|point| (point.at, point.score)).collect();
@@ -485,7 +496,7 @@ mod tests {
     fn an_event_keeps_the_picture_of_its_worst_frame() {
         let (board, pictures) = (Board::default(), Pictures::default());
         for (pts, score) in [(0, 0.6), (100 * MS, 0.9), (200 * MS, 0.7)] {
-            board.see(&seen(pts, score, &[1]), 1000);
+            see(&board, &seen(pts, score, &[1]), 1000);
             let jpeg = Bytes::from(vec![pts.div_ceil(MS) as u8]);
             pictures.show(Picture { pts, jpeg });
             board.illustrate(pts, &pictures);
@@ -505,13 +516,13 @@ mod tests {
     #[test]
     fn what_viewers_have_set_is_not_overwritten_by_frames() {
         let board = Board::default();
-        board.see(&seen(0, 0.2, &[]), 0);
+        see(&board, &seen(0, 0.2, &[]), 0);
         board.set(Settings {
             threshold: 0.9,
             map_threshold: 0.8,
             muted: true,
         });
-        board.see(&seen(MS, 0.2, &[]), 1);
+        see(&board, &seen(MS, 0.2, &[]), 1);
         assert_eq!(board.settings().threshold, 0.9);
     }
 
@@ -526,7 +537,11 @@ mod tests {
         }
         assert_eq!(board.since(0).events.len(), EVENTS);
         for minute in 0..20 {
-            board.see(&seen(minute * 60_000 * MS, 0.1, &[]), minute * 60_000);
+            see(
+                &board,
+                &seen(minute * 60_000 * MS, 0.1, &[]),
+                minute * 60_000,
+            );
         }
         assert_eq!(board.since(0).points.len(), 11);
     }

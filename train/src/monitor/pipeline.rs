@@ -163,10 +163,11 @@ pub(super) fn connect(pipeline: &gst::Pipeline, hub: &Arc<Hub>) -> Outcome {
 
 fn see(hub: &Hub, buffer: &gst::BufferRef) {
     let pts = buffer.pts().map_or(0, gst::ClockTime::nseconds);
+    hub.board.pass(pts, now());
     let meta = gst::meta::CustomMeta::from_buffer(buffer, "AcdClipMeta");
-    // Before its first result a frame has none.
+    // Before the first result a frame has none, nor where results are too old to be shown.
     if let Some(seen) = meta.ok().and_then(|meta| Seen::read(meta.structure(), pts)) {
-        hub.board.see(&seen, now());
+        hub.board.see(&seen);
     }
 }
 

@@ -4,6 +4,8 @@ import { drawChart, timeOfDay } from '/chart.js';
 
 /** Milliseconds without a word from the server after which its connection counts as lost: it speaks every second. */
 const SILENCE = 4000;
+/** Milliseconds after which a score says nothing of the picture any more. */
+const OLD = 3000;
 /** Milliseconds without a frame after which the picture is said to stand still. */
 const STILL = 2000;
 const STEP = 0.01;
@@ -27,7 +29,11 @@ function lose() {
   socket = undefined;
   if (!isOver()) setLink('lost', 'Connection lost');
   showCover();
-  fetch('/api/state').then(answer => { if (answer.status === 401) location.reload(); }).catch(() => {});
+  fetch('/api/state').then(answer => {
+    if (answer.status === 401) location.reload();
+    // It answers, but does not let this page listen.
+    full = answer.ok;
+  }).catch(() => {});
   setTimeout(connect, retry);
   retry = Math.min(retry * 1.5, 4000);
 }
@@ -42,10 +48,13 @@ function hear(update) {
     state.points = [];
     state.events.clear();
     by('events').replaceChildren();
+    by('count').textContent = '';
+    by('none').hidden = false;
   }
   state.pictureAt = update.picture_at ?? undefined;
   for (const point of update.points) addPoint(point, update.now);
   for (const event of update.events) addEvent(event, first);
+  if (chosen !== undefined && !state.events.has(chosen)) choose(undefined);
   if (update.settings) showSettings(update.settings);
   if (update.stats) showStats(update.stats);
   if (update.status) state.status = update.status;
@@ -77,10 +86,10 @@ function setLink(link, words) {
 function showCover() {
   const still = state.pictureAt && serverNow() - state.pictureAt;
   let words = '';
-  if (body.link === 'lost') words = 'Connection lost\nThe picture is not live. Trying again.';
+  if (full && !isOver()) words = 'As many viewers as are allowed are watching already.\nTrying again.';
+  else if (body.link === 'lost') words = 'Connection lost\nThe picture is not live. Trying again.';
   else if (body.link === 'ended') words = 'The stream has ended.';
   else if (body.link === 'failed') words = `The stream has failed.\n${state.status.problem ?? ''}`;
-  else if (full) words = 'As many viewers as are allowed are watching already.';
   else if (body.link === 'starting' || body.link === 'connecting') words = 'Waiting for the first picture';
   else if (still > STILL) words = `No new picture for ${Math.round(still / 1000)} s`;
   if (by('cover').textContent !== words) by('cover').textContent = words;
@@ -119,10 +128,12 @@ function addPoint(point, now) {
 function showScore() {
   const last = state.points.at(-1);
   if (!last) return;
-  by('score').textContent = last.score.toFixed(2);
-  by('level').style.width = `${last.score * 100}%`;
-  body.alarm = last.anomalous ? 'yes' : 'no';
-  const meaning = last.quality ? `not judged: ${last.quality}` : last.anomalous ? '▲ something abnormal' : 'nothing abnormal found';
+  const age = serverNow() - last.at;
+  const isOld = age > OLD;
+  by('score').textContent = isOld ? '–' : last.score.toFixed(2);
+  by('level').style.width = isOld ? 0 : `${last.score * 100}%`;
+  body.alarm = last.anomalous && !isOld ? 'yes' : 'no';
+  const meaning = isOld ? `no new score for ${Math.round(age / 1000)} s` : last.quality ? `not judged: ${last.quality}` : last.anomalous ? '▲ something abnormal' : 'nothing abnormal found';
   if (by('meaning').textContent !== meaning) by('meaning').textContent = meaning;
 }
 
@@ -369,6 +380,7 @@ setInterval(() => {
     silent.close();
   }
   showCover();
+  showScore();
   showAlert();
   draw();
 }, 250);
