@@ -18,6 +18,9 @@ const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(20);
 /// A step back that is longer, in nanoseconds, begins something else.
 const BACK: u64 = 2_000_000_000;
 
+/// Bytes that wait for the disk, at most.
+const WAITING: u64 = 64 << 20;
+
 /// What brings a stream into the form that Matroska wants.
 fn parser(caps: &gst::Caps) -> &'static str {
     let name = caps
@@ -46,12 +49,6 @@ pub(super) struct Clip {
 impl Clip {
     /// Begins one in `folder` with what `frame` is like.
     pub(super) fn begin(folder: &Path, frame: &Frame<Encoded>) -> Outcome<Self> {
-        let failed = |e: &dyn std::fmt::Display| {
-            Failure::Arguments(format!(
-                "a clip cannot be written: {}",
-                one_line(&e.to_string())
-            ))
-        };
         let file = files::begin_private(folder)?;
         let caps = frame.content.caps.clone();
         let mpeg = caps
@@ -65,12 +62,12 @@ impl Clip {
         let text = format!(
             "appsrc name=source format=time max-bytes=0 {parse} ! matroskamux ! filesink name=file"
         );
-        let pipeline = gst::parse::launch(&text).map_err(|e| failed(&e))?;
+        let pipeline = gst::parse::launch(&text).map_err(|e| unwritten(&e))?;
         let pipeline = pipeline.downcast::<gst::Pipeline>();
-        let pipeline = pipeline.map_err(|_| failed(&"GStreamer made no pipeline"))?;
+        let pipeline = pipeline.map_err(|_| unwritten(&"GStreamer made no pipeline"))?;
         let source = pipeline.by_name("source");
         let source = source.and_then(|source| source.downcast::<AppSrc>().ok());
-        let source = source.ok_or_else(|| failed(&"the pipeline has no source"))?;
+        let source = source.ok_or_else(|| unwritten(&"the pipeline has no source"))?;
         source.set_caps(Some(&caps));
         if let Some(sink) = pipeline.by_name("file") {
             sink.set_property("location", file.path());
@@ -84,7 +81,7 @@ impl Clip {
         };
         clip.pipeline
             .set_state(gst::State::Playing)
-            .map_err(|e| failed(&e))?;
+            .map_err(|e| unwritten(&e))?;
         Ok(clip)
     }
 
@@ -109,10 +106,15 @@ impl Clip {
         header.set_pts(gst::ClockTime::from_nseconds(shown));
         // What is decoded before it is shown, before the first frame is shown, has no time of its own.
         header.set_dts(header.dts().and_then(|dts| dts.checked_sub(begin)));
-        match self.source.push_buffer(buffer) {
-            Ok(_) => Ok(()),
-            Err(_) => Err(self.problem()),
+        let pushed = self.source.push_buffer(buffer);
+        // A full disk is told of on the bus alone.
+        if let Some(problem) = self.said() {
+            return Err(unwritten(&problem));
         }
+        if pushed.is_err() || self.source.current_level_bytes() > WAITING {
+            return Err(unwritten(&"the disk is too slow"));
+        }
+        Ok(())
     }
 
     /// Writes the end and gives the file its name.
@@ -128,7 +130,7 @@ impl Clip {
                     &e.error().to_string(),
                 ))));
             }
-            _ => return Err(self.problem()),
+            _ => return Err(unwritten(&"its end does not come")),
         }
         let stopped = self.pipeline.set_state(gst::State::Null);
         stopped.map_err(|e| Failure::io(path)(std::io::Error::other(e)))?;
@@ -138,15 +140,20 @@ impl Clip {
         }
     }
 
-    fn problem(&self) -> Failure {
-        let kinds = [gst::MessageType::Error];
-        let message = self.pipeline.bus().and_then(|bus| bus.pop_filtered(&kinds));
-        let said = match message.as_ref().map(|message| message.view()) {
-            Some(gst::MessageView::Error(e)) => one_line(&e.error().to_string()),
-            _ => "its end does not come".into(),
-        };
-        Failure::Arguments(format!("a clip cannot be written: {said}"))
+    /// The error that its pipeline has posted, if there is one.
+    fn said(&self) -> Option<String> {
+        let bus = self.pipeline.bus();
+        let message = bus.and_then(|bus| bus.pop_filtered(&[gst::MessageType::Error]))?;
+        match message.view() {
+            gst::MessageView::Error(e) => Some(one_line(&e.error().to_string())),
+            _ => None,
+        }
     }
+}
+
+fn unwritten(why: &dyn std::fmt::Display) -> Failure {
+    let why = one_line(&why.to_string());
+    Failure::Arguments(format!("a clip cannot be written: {why}"))
 }
 
 impl Drop for Clip {
