@@ -52,10 +52,10 @@ function hear(update) {
     by('none').hidden = false;
   }
   state.pictureAt = update.picture_at ?? undefined;
+  if (update.settings) showSettings(update.settings);
   for (const point of update.points) addPoint(point, update.now);
   for (const event of update.events) addEvent(event, first);
   if (chosen !== undefined && !state.events.has(chosen)) choose(undefined);
-  if (update.settings) showSettings(update.settings);
   if (update.stats) showStats(update.stats);
   if (update.status) state.status = update.status;
   if (first && !isOver()) openPicture();
@@ -145,9 +145,10 @@ function addEvent(event, isOld) {
   by('none').hidden = true;
   by('count').textContent = state.events.size;
   if (chosen === event.id) showPeak();
-  if (isOld || state.settings?.muted) return;
-  if (!known) by('announcement').textContent = `Alert: something abnormal, score ${event.peak.toFixed(2)}`;
-  else if (event.end && !known.end) by('news').textContent = `Event over after ${duration(event)}`;
+  if (state.settings?.muted) return;
+  // One that goes on when the page is opened is as good as new.
+  if (!known && !(isOld && event.end)) by('announcement').textContent = `Alert: something abnormal, score ${event.peak.toFixed(2)}`;
+  else if (event.end && known && !known.end) by('news').textContent = `Event over after ${duration(event)}`;
 }
 
 function newItem(id) {
