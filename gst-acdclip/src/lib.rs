@@ -20,6 +20,8 @@ mod rect;
 mod report;
 mod stats;
 
+pub use acdclip::{Judged, Tape};
+
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), gst::glib::BoolError> {
     meta::register();
     acdclip::register(plugin)?;

@@ -71,7 +71,7 @@ struct Evaluation<'a> {
 
 pub(crate) fn run(args: &Args) -> Outcome {
     // Found out now, not after the work.
-    check_outputs(args)?;
+    check_outputs(args.report.as_deref(), args.json.as_deref())?;
     let evaluation = Evaluation {
         args,
         names: ClassNames::load(args.names.as_deref())?,
@@ -180,11 +180,12 @@ fn by_class(samples: Vec<Sample>) -> Vec<ClassSet> {
     sets
 }
 
-fn check_outputs(args: &Args) -> Outcome {
-    if let Some(directory) = &args.report {
+/// Makes the report's folder, and looks whether the numbers have one.
+pub(crate) fn check_outputs(report: Option<&Path>, json: Option<&Path>) -> Outcome {
+    if let Some(directory) = report {
         std::fs::create_dir_all(directory).map_err(Failure::io(directory))?;
     }
-    let Some(path) = &args.json else {
+    let Some(path) = json else {
         return Ok(());
     };
     let directory = path
@@ -200,7 +201,8 @@ fn check_outputs(args: &Args) -> Outcome {
     }
 }
 
-fn write_json(path: &Path, value: &impl serde::Serialize) -> Outcome {
+/// Writes `value` to `path`.
+pub(crate) fn write_json(path: &Path, value: &impl serde::Serialize) -> Outcome {
     let mut text =
         serde_json::to_string_pretty(value).map_err(|e| Failure::Arguments(e.to_string()))?;
     text.push('\n');

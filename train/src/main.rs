@@ -10,6 +10,8 @@ mod calibrate;
 mod classes;
 mod dataset;
 mod eval;
+#[cfg(feature = "video")]
+mod eval_video;
 mod export;
 mod fetch;
 mod files;
@@ -52,6 +54,8 @@ enum Command {
     Export(export::Args),
     Dataset(dataset::command::Args),
     Eval(eval::Args),
+    #[cfg(feature = "video")]
+    EvalVideo(eval_video::Args),
     Train(Box<training::command::Args>),
 }
 
@@ -71,6 +75,8 @@ fn run(command: &Command) -> Outcome {
             unsafe_malloc::keep_freed_memory();
             eval::run(args)
         }
+        #[cfg(feature = "video")]
+        Command::EvalVideo(args) => eval_video::run(args),
         Command::Train(args) => {
             unsafe_malloc::keep_freed_memory();
             training::command::run(args)

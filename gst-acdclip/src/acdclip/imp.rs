@@ -30,6 +30,7 @@ use super::{
     session::{Pace, Passage, Session, Trouble, View},
     strip::{Departure, Seam},
     subject::{self, Subject, Wish},
+    tape::Tape,
 };
 use crate::{
     drawing,
@@ -175,6 +176,8 @@ pub(crate) struct AcdClip {
     ready: Mutex<VecDeque<Leaving>>,
     /// How long a frame of a strip waits for the lines after it.
     hold: Mutex<Duration>,
+    /// Where what is found is kept, if anywhere.
+    tape: Mutex<Option<Tape>>,
 }
 
 /// What leaves downstream.
@@ -188,13 +191,18 @@ impl AcdClip {
         self.sources.lock().settings.clone()
     }
 
+    /// Keeps what is found from the next start on.
+    pub(super) fn keep_tape(&self, tape: Tape) {
+        *self.tape.lock() = Some(tape);
+    }
+
     /// Reads the profile, if one is named.
-    fn load_profile(&self) -> Result<Arc<Settings>, gst::ErrorMessage> {
+    pub(super) fn read_profile(&self) -> Result<Arc<Settings>, profile::Error> {
         let config = self.sources.lock().config.clone();
         let profile = if config.is_empty() {
             Options::default()
         } else {
-            Options::from_profile(Path::new(&config)).map_err(profile_error)?
+            Options::from_profile(Path::new(&config))?
         };
         let mut sources = self.sources.lock();
         sources.profile = profile;
@@ -212,6 +220,7 @@ impl AcdClip {
             .map_err(|e| subject_error(&e))?;
         self.latency.lock().expect(subject.cost());
         let mut session = Session::new(subject);
+        session.tape = self.tape.lock().clone();
         session
             .choose_view(View::new(settings))
             .map_err(|e| gst::error_msg!(gst::LibraryError::Settings, ("{e}")))?;
@@ -1569,7 +1578,7 @@ impl BaseTransformImpl for AcdClip {
         *self.live.lock() = None;
         *self.hold.lock() = Duration::ZERO;
         self.lateness.lock().forget();
-        let settings = self.load_profile()?;
+        let settings = self.read_profile().map_err(profile_error)?;
         let session = self.open(&settings)?;
         self.tell_subject(&session, &settings);
         *self.wait.lock() = Wait {

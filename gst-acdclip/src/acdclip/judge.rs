@@ -185,6 +185,17 @@ fn rules(settings: &Settings) -> (Rules, Levels, u64) {
 }
 
 impl Measured {
+    /// The map, smoothed and calibrated.
+    pub(super) fn map(&self) -> &AnomalyMap {
+        &self.map
+    }
+
+    /// The part of the frame that the map covers: x, y, width and height.
+    pub(super) fn area(&self) -> [u32; 4] {
+        let Rect { x, y, w, h } = self.area;
+        [x, y, w, h]
+    }
+
     fn judge(&mut self, at: Moment, events: &mut EventTracker, settings: &Settings) -> Vec<Event> {
         let judged_by = rules(settings);
         self.judged_by = Some(judged_by);

@@ -36,6 +36,7 @@ pub(super) struct Shot {
 }
 
 /// What a frame turned out to be, and what that took.
+#[derive(Clone)]
 pub(super) struct Scored {
     pub(super) finding: Finding,
     pub(super) frame: u64,

@@ -77,7 +77,10 @@ mod mask;
 mod session;
 mod strip;
 mod subject;
+mod tape;
 mod tiles;
+
+pub use tape::{Judged, Tape};
 
 glib::wrapper! {
     pub(crate) struct AcdClip(ObjectSubclass<imp::AcdClip>) @extends gst_base::BaseTransform, gst::Element, gst::Object;

@@ -19,6 +19,7 @@ use super::{
     lines::JsonLines,
     look::{Look, Manner, Scored, Shot},
     subject::Subject,
+    tape::Tape,
     tiles::Viewer,
 };
 use crate::{
@@ -88,6 +89,8 @@ pub(super) struct Session {
     pub(super) lines: Option<JsonLines>,
     /// Counts and times.
     pub(super) stats: Stats,
+    /// Where what is found is kept, if anywhere.
+    pub(super) tape: Option<Tape>,
     picture: Option<Picture>,
     mask: Option<Arc<Mask>>,
     /// The settings that led to region of interest and mask.
@@ -137,6 +140,7 @@ impl Session {
             subject,
             lines: None,
             stats: Stats::default(),
+            tape: None,
             picture: None,
             mask: None,
             view: View::default(),
@@ -292,6 +296,9 @@ impl Session {
         let late = late && settings.skip_late;
         if let Some(why) = self.reason_to_skip(frame, buffer, settings, late) {
             self.stats.skip(why);
+            if let Some(tape) = &self.tape {
+                tape.pass(frame, buffer);
+            }
             outcome.events = self.judge.carry_on(frame, buffer, settings);
             return;
         }
@@ -443,7 +450,11 @@ impl Session {
                 self.stats.time(Stage::Network, times.network);
                 self.backoff.succeed();
                 outcome.cost = Some(times.whole);
-                let events = self.judge.take(scored, self.subject.scales(), settings);
+                let scales = self.subject.scales();
+                if let Some(tape) = &self.tape {
+                    tape.push(self.subject.detector().short_hash(), &scored, scales);
+                }
+                let events = self.judge.take(scored, scales, settings);
                 outcome.events.extend(events);
                 self.stats.time(Stage::Judge, start.elapsed());
             }

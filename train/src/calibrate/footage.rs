@@ -89,7 +89,7 @@ impl Footage {
 }
 
 /// Counts frames on a terminal.
-pub(super) fn progress() -> ProgressBar {
+pub(crate) fn progress() -> ProgressBar {
     let style = ProgressStyle::with_template("{spinner} {pos} frames in {elapsed}, {per_sec}");
     ProgressBar::new_spinner()
         .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))

@@ -19,7 +19,7 @@ use crate::{
     score::{DomainName, ResizeName},
 };
 
-mod footage;
+pub(crate) mod footage;
 mod report;
 mod threshold;
 #[cfg(feature = "video")]

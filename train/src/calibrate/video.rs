@@ -145,7 +145,7 @@ fn pipeline(path: &Path, args: &Args, class: &str) -> Result<gst::Pipeline, gst:
 }
 
 /// Plays `pipeline` to its end.
-fn run(pipeline: &gst::Pipeline) -> Result<(), String> {
+pub(crate) fn run(pipeline: &gst::Pipeline) -> Result<(), String> {
     let bus = pipeline.bus().ok_or("the pipeline has no bus")?;
     let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
     let message = match pipeline.set_state(gst::State::Playing) {

@@ -1,4 +1,4 @@
-//! `acdclip dataset`: write an index of a published set, look a set over.
+//! `acdclip dataset`: write an index of a published set or of clips, look a set over, make a synthetic clip.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -14,7 +14,7 @@ use crate::{
     outcome::{Failure, Outcome, say, warn},
 };
 
-/// Index and check data sets.
+/// Index and check data sets, and make synthetic clips.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -25,6 +25,10 @@ pub(crate) struct Args {
 enum Command {
     Index(IndexArgs),
     Check(check::Args),
+    #[cfg(feature = "video")]
+    Clips(super::clips::Args),
+    #[cfg(feature = "video")]
+    Pan(super::pan::Args),
 }
 
 /// Write the index of a set that lies in the folders in which it is published.
@@ -68,6 +72,10 @@ pub(crate) fn run(args: &Args) -> Outcome {
     match &args.command {
         Command::Index(args) => index(args),
         Command::Check(args) => check::run(args),
+        #[cfg(feature = "video")]
+        Command::Clips(args) => super::clips::run(args),
+        #[cfg(feature = "video")]
+        Command::Pan(args) => super::pan::run(args),
     }
 }
 
@@ -137,7 +145,7 @@ fn line(found: &Found, directory: &Path) -> Outcome<Line> {
 }
 
 /// `path` as an index in `directory` names it: relative where it lies below, else absolute.
-fn written(path: &Path, directory: &Path) -> Outcome<String> {
+pub(super) fn written(path: &Path, directory: &Path) -> Outcome<String> {
     let text = |part: &std::ffi::OsStr| part.to_str().map(str::to_owned);
     let written = match path.strip_prefix(directory) {
         Ok(below) => below
@@ -158,7 +166,7 @@ fn written(path: &Path, directory: &Path) -> Outcome<String> {
     })
 }
 
-fn absolute(path: &Path) -> Outcome<PathBuf> {
+pub(super) fn absolute(path: &Path) -> Outcome<PathBuf> {
     let path = match path.as_os_str().is_empty() {
         true => Path::new("."),
         false => path,

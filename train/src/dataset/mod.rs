@@ -20,12 +20,16 @@ use serde_json::{Map, Value};
 
 use crate::outcome::{Failure, Outcome};
 
+#[cfg(feature = "video")]
+mod clips;
 pub(crate) mod command;
 pub(crate) mod mask;
 pub(crate) mod names;
 
 mod check;
 mod layout;
+#[cfg(feature = "video")]
+mod pan;
 pub(crate) mod tree;
 
 /// The index's name where a directory is given.
@@ -118,9 +122,32 @@ pub(crate) fn read_some(
 }
 
 fn read(index: &Path, keep: impl Fn(&Map<String, Value>) -> bool) -> Outcome<Vec<Sample>> {
-    let mut reader = BufReader::new(File::open(index).map_err(Failure::io(index))?);
     let directory = index.parent().unwrap_or(Path::new(""));
     let mut samples = Vec::new();
+    let wanted = "{\"image_path\", \"label\", \"class_name\", \"mask_path\"}";
+    for_each_line(index, wanted, |bytes| {
+        let keys: Map<String, Value> = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+        let is_kept = keep(&keys);
+        let line: Line = serde_json::from_value(keys.into()).map_err(|e| e.to_string())?;
+        if line.image_path.is_empty() || line.class_name.is_empty() {
+            return Err("an empty image_path or class_name".into());
+        }
+        if is_kept {
+            samples.push(Sample::new(line, directory));
+        }
+        Ok(())
+    })?;
+    Ok(samples)
+}
+
+/// Calls `each` with every line of the index that is not blank. What it says is wrong ends the reading: an error that names the line, and
+/// what of it was `wanted`.
+pub(crate) fn for_each_line(
+    index: &Path,
+    wanted: &str,
+    mut each: impl FnMut(&[u8]) -> Result<(), String>,
+) -> Outcome {
+    let mut reader = BufReader::new(File::open(index).map_err(Failure::io(index))?);
     for number in 1_usize.. {
         let mut bytes = Vec::new();
         let taken = reader
@@ -131,29 +158,17 @@ fn read(index: &Path, keep: impl Fn(&Map<String, Value>) -> bool) -> Outcome<Vec
         if taken == 0 {
             break;
         }
-        let wrong = |reason: &dyn std::fmt::Display| Failure::Picture {
-            path: index.into(),
-            reason: format!(
-                "line {number}: {reason}; wanted {{\"image_path\", \"label\", \"class_name\", \"mask_path\"}}"
-            ),
+        let said = match taken as u64 {
+            MAX_LINE => Err(format!("longer than {MAX_LINE} bytes")),
+            _ if bytes.iter().all(u8::is_ascii_whitespace) => Ok(()),
+            _ => each(&bytes),
         };
-        if taken as u64 == MAX_LINE {
-            return Err(wrong(&format_args!("longer than {MAX_LINE} bytes")));
-        }
-        if bytes.iter().all(u8::is_ascii_whitespace) {
-            continue;
-        }
-        let keys: Map<String, Value> = serde_json::from_slice(&bytes).map_err(|e| wrong(&e))?;
-        let is_kept = keep(&keys);
-        let line: Line = serde_json::from_value(keys.into()).map_err(|e| wrong(&e))?;
-        if line.image_path.is_empty() || line.class_name.is_empty() {
-            return Err(wrong(&"an empty image_path or class_name"));
-        }
-        if is_kept {
-            samples.push(Sample::new(line, directory));
-        }
+        said.map_err(|reason| Failure::Picture {
+            path: index.into(),
+            reason: format!("line {number}: {reason}; wanted {wanted}"),
+        })?;
     }
-    Ok(samples)
+    Ok(())
 }
 
 fn label<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {

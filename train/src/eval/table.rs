@@ -8,8 +8,8 @@ use crate::metrics::Summary;
 /// Pixel metrics, fractions.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(crate) struct Pixel {
-    auroc: Option<f64>,
-    ap: Option<f64>,
+    pub(crate) auroc: Option<f64>,
+    pub(crate) ap: Option<f64>,
     aupro: Option<f64>,
     f1_max: Option<f64>,
 }
@@ -17,8 +17,8 @@ pub(crate) struct Pixel {
 /// Image metrics, fractions.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(crate) struct Image {
-    auroc: Option<f64>,
-    ap: Option<f64>,
+    pub(crate) auroc: Option<f64>,
+    pub(crate) ap: Option<f64>,
     f1_max: Option<f64>,
 }
 
@@ -76,7 +76,8 @@ impl Row {
 }
 
 impl Pixel {
-    fn of(summary: &Summary) -> Self {
+    /// Of what was ranked.
+    pub(crate) fn of(summary: &Summary) -> Self {
         Self {
             auroc: summary.auroc,
             ap: summary.ap,
@@ -87,7 +88,8 @@ impl Pixel {
 }
 
 impl Image {
-    fn of(summary: &Summary) -> Self {
+    /// Of what was ranked.
+    pub(crate) fn of(summary: &Summary) -> Self {
         Self {
             auroc: summary.auroc,
             ap: summary.ap,
@@ -198,7 +200,7 @@ fn line(name: &str, width: usize, images: usize, cells: &[Option<f64>; 7]) -> St
 }
 
 /// Two decimals, or a dash.
-fn percent(value: &Option<f64>) -> String {
+pub(crate) fn percent(value: &Option<f64>) -> String {
     value.map_or_else(|| "-".into(), |value| format!("{:.2}", value * 100.0))
 }
 

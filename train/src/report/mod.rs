@@ -13,7 +13,7 @@ use crate::{
     outcome::{Failure, Outcome},
 };
 
-mod chart;
+pub(crate) mod chart;
 mod sheet;
 
 /// How pages look.
