@@ -11,6 +11,7 @@ mod batch;
 mod drawing;
 mod engine;
 mod latency;
+mod markers;
 mod meta;
 mod overlay;
 mod patch_map;

@@ -263,6 +263,7 @@ pub(crate) struct Options {
     pub(crate) jsonl_location: Option<String>,
     #[serde(default, deserialize_with = "parts")]
     pub(crate) overlay: Option<Parts>,
+    pub(crate) mute: Option<bool>,
     pub(crate) opacity: Option<f64>,
     pub(crate) colormap: Option<Colormap>,
     pub(crate) messages: Option<Messages>,
@@ -359,6 +360,8 @@ pub(crate) struct Settings {
     /// Where JSON lines go; empty for nowhere.
     pub(crate) jsonl_location: String,
     pub(crate) overlay: Parts,
+    /// Whether nothing is drawn of alerts.
+    pub(crate) mute: bool,
     pub(crate) opacity: f64,
     pub(crate) colormap: Colormap,
     pub(crate) messages: Messages,
@@ -409,6 +412,7 @@ impl Default for Settings {
             gray_depth: 16,
             jsonl_location: String::new(),
             overlay: Parts::HEATMAP | Parts::CONTOUR | Parts::SCORE,
+            mute: false,
             opacity: 0.6,
             colormap: Colormap::default(),
             messages: Messages::default(),
@@ -472,6 +476,7 @@ impl Settings {
             gray_depth,
             jsonl_location,
             overlay,
+            mute,
             opacity,
             colormap,
             messages
@@ -688,7 +693,7 @@ fn in_one_line(e: &toml::de::Error, text: &str) -> String {
 fn parts<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Parts>, D::Error> {
     let text = String::deserialize(deserializer).map_err(|e| {
         serde::de::Error::custom(format!(
-            "overlay: {}; wanted some of heatmap, contour, box, score, joined by + in quotes, or \"\" for none",
+            "overlay: {}; wanted some of heatmap, contour, box, score, marker, joined by + in quotes, or \"\" for none",
             e.to_string().trim()
         ))
     })?;
@@ -703,9 +708,10 @@ fn parts<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Par
             "contour" => Parts::CONTOUR,
             "box" => Parts::BOX,
             "score" => Parts::SCORE,
+            "marker" => Parts::MARKER,
             _ => {
                 return Err(serde::de::Error::custom(format!(
-                    "overlay: unknown part {name:?}, wanted some of heatmap, contour, box, score, joined by +"
+                    "overlay: unknown part {name:?}, wanted some of heatmap, contour, box, score, marker, joined by +"
                 )));
             }
         };

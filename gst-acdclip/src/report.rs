@@ -3,6 +3,7 @@
 use acdclip_model::record::Record;
 
 use crate::{
+    markers::Alert,
     patch_map::{self, PatchMap},
     rect::Rect,
 };
@@ -11,7 +12,7 @@ use crate::{
 const MAX_REGIONS: usize = 1 << 14;
 
 /// What is drawn of a frame, in pixels of the frame that was measured.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Report {
     /// Width and height of the frame that was measured.
     pub(crate) size: (u32, u32),
@@ -23,6 +24,10 @@ pub(crate) struct Report {
     pub(crate) map_threshold: f32,
     /// Where the map is at or above it.
     pub(crate) regions: Vec<Rect>,
+    /// Those of them that belong to events.
+    pub(crate) alerts: Vec<Alert>,
+    /// Whether they lie on a strip, and move with it.
+    pub(crate) is_strip: bool,
     /// The map, where there is one.
     pub(crate) map: Option<PatchMap>,
 }
@@ -36,6 +41,17 @@ impl Report {
             anomalous: record.anomalous,
             map_threshold: record.map_threshold,
             regions: record.regions.iter().map(Rect::from).collect(),
+            is_strip: record.regions.iter().any(|region| region.place.is_some()),
+            alerts: record
+                .regions
+                .iter()
+                .filter_map(|region| {
+                    Some(Alert {
+                        id: region.event_id?,
+                        region: region.into(),
+                    })
+                })
+                .collect(),
             map,
         }
     }
@@ -52,12 +68,23 @@ impl Report {
         } else {
             None
         };
+        let regions = regions(structure)?;
         Ok(Self {
             size,
             score: probability(structure, "score")?,
             anomalous: field(structure, "anomalous")?,
             map_threshold: probability(structure, "map-threshold")?,
-            regions: regions(structure)?,
+            is_strip: regions.iter().any(|(_, _, is_placed)| *is_placed),
+            alerts: regions
+                .iter()
+                .filter_map(|(region, id, _)| {
+                    Some(Alert {
+                        id: (*id)?,
+                        region: *region,
+                    })
+                })
+                .collect(),
+            regions: regions.into_iter().map(|(region, ..)| region).collect(),
             map,
         })
     }
@@ -108,7 +135,8 @@ fn probability(structure: &gst::StructureRef, name: &str) -> Result<f32, String>
     }
 }
 
-fn regions(structure: &gst::StructureRef) -> Result<Vec<Rect>, String> {
+/// Each region, the number of its event, and whether it has a place on a strip.
+fn regions(structure: &gst::StructureRef) -> Result<Vec<(Rect, Option<u64>, bool)>, String> {
     let regions: gst::Array = field(structure, "regions")?;
     if regions.len() > MAX_REGIONS {
         return Err(format!(
@@ -118,12 +146,17 @@ fn regions(structure: &gst::StructureRef) -> Result<Vec<Rect>, String> {
     }
     let rect = |value: &gst::glib::SendValue| {
         let region: gst::Structure = value.get().map_err(|e| format!("a region: {e}"))?;
-        Ok(Rect {
+        let id = match region.has_field("event-id") {
+            true => Some(field(&region, "event-id")?),
+            false => None,
+        };
+        let rect = Rect {
             x: field(&region, "x")?,
             y: field(&region, "y")?,
             w: field(&region, "w")?,
             h: field(&region, "h")?,
-        })
+        };
+        Ok((rect, id, region.has_field("line")))
     };
     regions.iter().map(rect).collect()
 }

@@ -27,9 +27,12 @@ pub(crate) enum Stage {
     Passage,
     /// From the frame that was measured to the one that carries the result, in stream time.
     Age,
+    /// From a frame's coming to the leaving of the first one that shows what was found in it: that frame itself where frames wait for their
+    /// scores, a later one where they pass at once.
+    FrameToPixel,
 }
 
-const STAGES: [(Stage, &str); 7] = [
+const STAGES: [(Stage, &str); 8] = [
     (Stage::Prepare, "prepare"),
     (Stage::Queue, "queue"),
     (Stage::Network, "network"),
@@ -37,6 +40,7 @@ const STAGES: [(Stage, &str); 7] = [
     (Stage::Draw, "draw"),
     (Stage::Passage, "passage"),
     (Stage::Age, "age"),
+    (Stage::FrameToPixel, "frame-to-pixel"),
 ];
 
 /// Why a frame was not scored.

@@ -33,7 +33,7 @@ use super::{
     tape::Tape,
 };
 use crate::{
-    drawing,
+    drawing::{Drawing, Sheet},
     engine::{self, Engine, EngineLine},
     latency::LatencyMeter,
     meta,
@@ -178,6 +178,7 @@ pub(crate) struct AcdClip {
     hold: Mutex<Duration>,
     /// Where what is found is kept, if anywhere.
     tape: Mutex<Option<Tape>>,
+    drawing: Mutex<Drawing>,
 }
 
 /// What leaves downstream.
@@ -313,6 +314,11 @@ impl AcdClip {
         if let Some(record) = record {
             let map = session.measured().map(|measured| measured.patches.clone());
             self.tell(session, &settings, (record, map), (&picture, &mut buffer))?;
+        } else {
+            self.draw_report(&settings, None, (&picture, &mut buffer))?;
+        }
+        if let Some(came) = outcome.measured_came {
+            session.stats.time(Stage::FrameToPixel, came.elapsed());
         }
         session.stats.time(Stage::Passage, start.elapsed());
         Ok(buffer)
@@ -348,12 +354,29 @@ impl AcdClip {
     ) -> Result<(), gst::FlowError> {
         let begun = Instant::now();
         let report = Report::new(record, map.clone());
-        drawing::draw(buffer, picture, style(settings), &report).map_err(|e| {
-            gst::element_imp_error!(self, gst::StreamError::Failed, ("Drawing failed: {e}"));
-            gst::FlowError::Error
-        })?;
+        self.draw_report(settings, Some(&report), (picture, buffer))?;
         session.stats.time(Stage::Draw, begun.elapsed());
         Ok(())
+    }
+
+    /// Draws a report on a frame, or what is left of those before it.
+    fn draw_report(
+        &self,
+        settings: &Settings,
+        report: Option<&Report>,
+        (picture, buffer): (&Picture, &mut gst::Buffer),
+    ) -> Result<(), gst::FlowError> {
+        let time = buffer.pts().map(gst::ClockTime::nseconds);
+        let sheet = Sheet {
+            buffer,
+            picture,
+            time,
+        };
+        let drawn = self.drawing.lock().draw(sheet, style(settings), report);
+        drawn.map_err(|e| {
+            gst::element_imp_error!(self, gst::StreamError::Failed, ("Drawing failed: {e}"));
+            gst::FlowError::Error
+        })
     }
 
     /// Takes a frame of a strip: what may leave now is ready then.
@@ -872,7 +895,9 @@ impl AcdClip {
         for event in events {
             gst::info!(CAT, imp = self, "{event:?}");
             if settings.messages != Messages::None {
-                self.post(meta::event_message(event, record.unwrap_or(&bare)));
+                let mut message = meta::event_message(event, record.unwrap_or(&bare));
+                message.set("muted", settings.mute);
+                self.post(message);
             }
         }
     }
@@ -906,6 +931,7 @@ impl AcdClip {
     fn cut(&self) {
         let settings = self.settings();
         self.lateness.lock().forget();
+        self.drawing.lock().cut();
         self.with_session(|session| {
             session.forget_results();
             let events = session.finish_events();
@@ -975,10 +1001,14 @@ impl AcdClip {
 }
 
 fn style(settings: &Settings) -> Style {
-    Style {
+    let style = Style {
         parts: settings.overlay,
         opacity: settings.opacity as f32,
         colormap: settings.colormap,
+    };
+    match settings.mute {
+        true => style.muted(),
+        false => style,
     }
 }
 
@@ -1109,6 +1139,7 @@ impl ObjectImpl for AcdClip {
             "gray-depth" => own.gray_depth = value.get().ok(),
             "jsonl-location" => own.jsonl_location = value.get().ok(),
             "overlay" => own.overlay = value.get().ok(),
+            "mute" => own.mute = value.get().ok(),
             "opacity" => own.opacity = value.get().ok(),
             "colormap" => own.colormap = value.get().ok(),
             "messages" => own.messages = value.get().ok(),
@@ -1168,6 +1199,7 @@ impl ObjectImpl for AcdClip {
             "gray-depth" => settings.gray_depth.to_value(),
             "jsonl-location" => settings.jsonl_location.to_value(),
             "overlay" => settings.overlay.to_value(),
+            "mute" => settings.mute.to_value(),
             "opacity" => settings.opacity.to_value(),
             "colormap" => settings.colormap.to_value(),
             "messages" => settings.messages.to_value(),
@@ -1507,7 +1539,13 @@ fn properties() -> Vec<glib::ParamSpec> {
         glib::ParamSpecFlags::builder::<Parts>("overlay")
             .nick("Overlay")
             .default_value(default.overlay)
-            .blurb("What is drawn over the frame; 0 for nothing. The contour and boxes are those of regions, the heatmap shows every probability")
+            .blurb("What is drawn over the frame; 0 for nothing. The contour and boxes are those of regions, markers those of events, the heatmap shows every probability")
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecBoolean::builder("mute")
+            .nick("Mute")
+            .blurb("Draw no marker and no score, whatever the overlay. Messages about events are posted all the same, and say that they are muted")
+            .default_value(default.mute)
             .mutable_playing()
             .build(),
         glib::ParamSpecDouble::builder("opacity")
@@ -1530,7 +1568,7 @@ fn properties() -> Vec<glib::ParamSpec> {
             .build(),
         glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
             .nick("Statistics")
-            .blurb("Frames, and why some were not scored, events, batches, percentiles of the time that each stage takes, and memory in use on the device")
+            .blurb("Frames, and why some were not scored, events, batches, percentiles of the time that each stage takes and of that from a frame to what is drawn of it, and memory in use on the device")
             .read_only()
             .build(),
     ]
@@ -1578,6 +1616,7 @@ impl BaseTransformImpl for AcdClip {
         *self.live.lock() = None;
         *self.hold.lock() = Duration::ZERO;
         self.lateness.lock().forget();
+        self.drawing.lock().cut();
         let settings = self.read_profile().map_err(profile_error)?;
         let session = self.open(&settings)?;
         self.tell_subject(&session, &settings);

@@ -1,5 +1,7 @@
 //! From what the network found to what is told of frames: smoothed over time, on the calibrated scale, as regions and events.
 
+use std::time::Instant;
+
 use acdclip_model::{
     calibration::Scales,
     map::{AnomalyMap, Region},
@@ -28,6 +30,8 @@ pub(super) struct Measured {
     area: Rect,
     /// Number of the frame that was measured.
     frame: u64,
+    /// When it came, until something of it is shown.
+    came: Option<Instant>,
     times: Times,
     pts: Option<gst::ClockTime>,
     /// Stream time for durations, nanoseconds.
@@ -92,6 +96,7 @@ impl Judge {
             map,
             area: scored.area,
             frame: scored.frame,
+            came: Some(scored.came),
             times: scored.times,
             pts: scored.pts,
             time,
@@ -151,6 +156,11 @@ impl Judge {
             score: last.score,
         };
         last.judge(at, &mut self.events, settings)
+    }
+
+    /// When the frame came that the newest result was measured on, the first time that it is asked for.
+    pub(super) fn first_shown(&mut self) -> Option<Instant> {
+        self.last.as_mut()?.came.take()
     }
 
     /// The newest result.

@@ -33,6 +33,8 @@ pub(super) struct Shot {
     pub(super) buffer: gst::Buffer,
     /// Number of the frame since the start.
     pub(super) frame: u64,
+    /// When it came.
+    pub(super) came: Instant,
 }
 
 /// What a frame turned out to be, and what that took.
@@ -40,6 +42,8 @@ pub(super) struct Shot {
 pub(super) struct Scored {
     pub(super) finding: Finding,
     pub(super) frame: u64,
+    /// When it came.
+    pub(super) came: Instant,
     pub(super) pts: Option<gst::ClockTime>,
     pub(super) duration: Option<gst::ClockTime>,
     /// Width and height of the frame, pixels.
@@ -156,6 +160,7 @@ impl Look {
         Ok(Scored {
             finding,
             frame: shot.frame,
+            came: shot.came,
             pts,
             duration,
             size: self.picture.size(),

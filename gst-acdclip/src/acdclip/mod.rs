@@ -40,6 +40,11 @@
  * those of the stream. While it stands each region that is followed from frame to frame is an event of its own, and without a region there is
  * one event. Its begin is told once, then its peak and end; `since` says when it began.
  *
+ * The overlay's part `marker` marks the regions of events that have begun, and no others: brackets at their corners, light with a dark edge, which
+ * fade in and out over 0.3 s of the stream's time. With `mute` neither they nor the score are drawn; messages about events are posted all the
+ * same, and say that they are `muted`. `stats` has the time from a frame's coming to the leaving of the first one that shows what was found in
+ * it (`frame-to-pixel`): what the element adds to the way from camera to screen.
+ *
  * An event that has begun also ends on the bus: at the latest with the end of the stream, a flush or a new segment. A JSON line is in
  * the file before its frame leaves; a file that cannot be written any more is warned of once, and the video goes on without it.
  *

@@ -72,6 +72,8 @@ pub(super) struct Outcome {
     pub(super) cancelled: bool,
     /// The first time that a result comes too late to be shown: its age.
     pub(super) too_old: Option<Duration>,
+    /// When the frame came that the record was measured on, where this is the first one to show it.
+    pub(super) measured_came: Option<Instant>,
 }
 
 /// A frame could not be scored.
@@ -106,6 +108,8 @@ pub(super) struct Session {
     flaws_before: u64,
     backoff: Backoff,
     frames: u64,
+    /// When the newest one came.
+    came: Instant,
     /// Number and time of the newest frame that was scored or offered for scoring.
     chosen: Option<(u64, Option<gst::ClockTime>)>,
     /// How the last frame passed.
@@ -153,6 +157,7 @@ impl Session {
             flaws_before: 0,
             backoff: Backoff::default(),
             frames: 0,
+            came: Instant::now(),
             chosen: None,
             pace: None,
             told_of_age: false,
@@ -266,6 +271,7 @@ impl Session {
     ) -> Outcome {
         let frame = self.frames;
         self.frames += 1;
+        self.came = Instant::now();
         self.stats.frame(late);
         if self.pace.replace(pace) != Some(pace)
             && let Some(background) = &self.background
@@ -307,6 +313,7 @@ impl Session {
         let shot = Shot {
             buffer: buffer.clone(),
             frame,
+            came: self.came,
         };
         let result = result.and_then(|look| look.score(shot));
         self.take(result, settings, outcome);
@@ -384,6 +391,7 @@ impl Session {
         let shot = Shot {
             buffer: buffer.clone(),
             frame,
+            came: self.came,
         };
         if background.offer((look, shot)) {
             self.stats.skip(Skipped::Busy);
@@ -487,6 +495,7 @@ impl Session {
         if pace == Pace::Sync || age <= profile::nanoseconds(settings.max_age) {
             let model = self.subject.detector().short_hash();
             outcome.record = Some(last.record(frame, buffer, settings, model));
+            outcome.measured_came = self.judge.first_shown();
         } else if outcome.cost.is_some() && !self.told_of_age {
             self.told_of_age = true;
             outcome.too_old = Some(Duration::from_nanos(age));

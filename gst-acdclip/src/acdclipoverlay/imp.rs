@@ -13,7 +13,8 @@ use gst_base::{
 use parking_lot::Mutex;
 
 use crate::{
-    drawing, meta,
+    drawing::{Drawing, Sheet},
+    meta,
     overlay::{Colormap, Parts, Style},
     picture::{self, Picture},
     profile,
@@ -32,6 +33,7 @@ static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 #[derive(Debug, Clone, Copy)]
 struct Settings {
     overlay: Parts,
+    mute: bool,
     opacity: f64,
     colormap: Colormap,
     /// Negative for the metadata's.
@@ -43,6 +45,7 @@ impl Default for Settings {
         let scoring = profile::Settings::default();
         Self {
             overlay: scoring.overlay,
+            mute: scoring.mute,
             opacity: scoring.opacity,
             colormap: scoring.colormap,
             map_threshold: scoring.map_threshold,
@@ -52,10 +55,22 @@ impl Default for Settings {
 
 impl Settings {
     fn style(&self) -> Style {
-        Style {
+        let style = Style {
             parts: self.overlay,
             opacity: self.opacity as f32,
             colormap: self.colormap,
+        };
+        match self.mute {
+            true => style.muted(),
+            false => style,
+        }
+    }
+
+    /// The report as it is to be drawn.
+    fn follow(&self, report: Report) -> acdclip_model::Result<Report> {
+        match self.map_threshold {
+            ..0.0 => Ok(report),
+            threshold => report.at_threshold(threshold as f32),
         }
     }
 }
@@ -66,6 +81,7 @@ pub(crate) struct AcdClipOverlay {
     settings: Mutex<Settings>,
     /// Of the caps; none before they are known.
     picture: Mutex<Option<Picture>>,
+    drawing: Mutex<Drawing>,
     /// Whether damaged metadata was warned of in this stream.
     warned: AtomicBool,
 }
@@ -73,11 +89,10 @@ pub(crate) struct AcdClipOverlay {
 impl AcdClipOverlay {
     fn draw(&self, buffer: &mut gst::Buffer) -> Result<(), gst::FlowError> {
         let report = match meta::read(buffer) {
-            Ok(Some(report)) => report,
-            Ok(None) => return Ok(()),
+            Ok(report) => report,
             Err(e) => {
                 self.warn_once(&e);
-                return Ok(());
+                None
             }
         };
         let Some(picture) = self.picture.lock().clone() else {
@@ -89,7 +104,18 @@ impl AcdClipOverlay {
             return Err(gst::FlowError::NotNegotiated);
         };
         let settings = *self.settings.lock();
-        draw_report(buffer, &picture, settings, report).map_err(|e| {
+        let time = buffer.pts().map(gst::ClockTime::nseconds);
+        let sheet = Sheet {
+            buffer,
+            picture: &picture,
+            time,
+        };
+        let report = report.map(|report| settings.follow(report)).transpose();
+        let drawn = report.and_then(|report| {
+            let mut drawing = self.drawing.lock();
+            drawing.draw(sheet, settings.style(), report.as_ref())
+        });
+        drawn.map_err(|e| {
             gst::element_imp_error!(self, gst::StreamError::Failed, ("Drawing failed: {e}"));
             gst::FlowError::Error
         })
@@ -104,20 +130,6 @@ impl AcdClipOverlay {
             );
         }
     }
-}
-
-fn draw_report(
-    buffer: &mut gst::Buffer,
-    picture: &Picture,
-    settings: Settings,
-    report: Report,
-) -> acdclip_model::Result<()> {
-    let report = if settings.map_threshold < 0.0 {
-        report
-    } else {
-        report.at_threshold(settings.map_threshold as f32)?
-    };
-    drawing::draw(buffer, picture, settings.style(), &report)
 }
 
 #[glib::object_subclass]
@@ -138,6 +150,7 @@ impl ObjectImpl for AcdClipOverlay {
         let default = Settings::default();
         match pspec.name() {
             "overlay" => settings.overlay = value.get().unwrap_or(default.overlay),
+            "mute" => settings.mute = value.get().unwrap_or(default.mute),
             "opacity" => settings.opacity = value.get().unwrap_or(default.opacity),
             "colormap" => settings.colormap = value.get().unwrap_or(default.colormap),
             "map-threshold" => {
@@ -151,6 +164,7 @@ impl ObjectImpl for AcdClipOverlay {
         let settings = *self.settings.lock();
         match pspec.name() {
             "overlay" => settings.overlay.to_value(),
+            "mute" => settings.mute.to_value(),
             "opacity" => settings.opacity.to_value(),
             "colormap" => settings.colormap.to_value(),
             "map-threshold" => settings.map_threshold.to_value(),
@@ -165,7 +179,13 @@ fn properties() -> Vec<glib::ParamSpec> {
         glib::ParamSpecFlags::builder::<Parts>("overlay")
             .nick("Overlay")
             .default_value(default.overlay)
-            .blurb("What is drawn over the frame; 0 for nothing. The contour and boxes are those of regions, the heatmap shows every probability")
+            .blurb("What is drawn over the frame; 0 for nothing. The contour and boxes are those of regions, markers those of events, the heatmap shows every probability")
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecBoolean::builder("mute")
+            .nick("Mute")
+            .blurb("Draw no marker and no score, whatever the overlay")
+            .default_value(default.mute)
             .mutable_playing()
             .build(),
         glib::ParamSpecDouble::builder("opacity")
@@ -221,6 +241,7 @@ impl BaseTransformImpl for AcdClipOverlay {
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
         *self.picture.lock() = None;
+        self.drawing.lock().cut();
         self.warned.store(false, Ordering::Relaxed);
         Ok(())
     }
@@ -248,8 +269,10 @@ impl BaseTransformImpl for AcdClipOverlay {
     }
 
     fn sink_event(&self, event: gst::Event) -> bool {
-        if event.type_() == gst::EventType::StreamStart {
-            self.warned.store(false, Ordering::Relaxed);
+        match event.type_() {
+            gst::EventType::StreamStart => self.warned.store(false, Ordering::Relaxed),
+            gst::EventType::FlushStop | gst::EventType::Segment => self.drawing.lock().cut(),
+            _ => {}
         }
         self.parent_sink_event(event)
     }

@@ -1,4 +1,4 @@
-//! What is drawn over a frame: the heatmap, its contour, boxes and the score. Plain arithmetic over maps and pixels.
+//! What is drawn over a frame: the heatmap, its contour, boxes, marks of alerts and the score. Plain arithmetic over maps and pixels.
 //!
 //! The scale is fixed: a colour always stands for the same probability, on every frame of every stream. Nothing is drawn below half
 //! the map threshold, so a normal frame keeps its pixels bit for bit (but for the score, where that is asked for), and
@@ -11,6 +11,7 @@ pub(crate) mod canvas;
 pub(crate) mod colormap;
 mod contour;
 mod label;
+mod marker;
 
 use std::ops::Range;
 
@@ -24,6 +25,8 @@ use canvas::{Canvas, Ink, OPAQUE};
 pub(crate) use colormap::Colormap;
 use contour::{Edge, Rows};
 use label::{Label, Part};
+pub(crate) use marker::Marker;
+use marker::{Brackets, STRENGTHS};
 
 use crate::rect::Rect;
 
@@ -45,6 +48,12 @@ pub(crate) enum Parts {
     /// The frame's score as text.
     #[flags_value(name = "The score, on red when the frame is anomalous", nick = "score")]
     SCORE = 1 << 3,
+    /// Brackets at the corners of alerts.
+    #[flags_value(
+        name = "Brackets at the corners of each region that is alerted of, which fade in and out",
+        nick = "marker"
+    )]
+    MARKER = 1 << 4,
 }
 
 /// How an overlay looks.
@@ -56,6 +65,18 @@ pub(crate) struct Style {
     pub(crate) opacity: f32,
     /// Colours of the heatmap; a grey frame has only room for [`Colormap::Grey`].
     pub(crate) colormap: Colormap,
+}
+
+impl Style {
+    /// The same with other parts.
+    pub(crate) fn with(self, parts: Parts) -> Self {
+        Self { parts, ..self }
+    }
+
+    /// What is left of it where alerts are muted.
+    pub(crate) fn muted(self) -> Self {
+        self.with(self.parts - (Parts::MARKER | Parts::SCORE))
+    }
 }
 
 /// A map and where it lies.
@@ -76,6 +97,8 @@ pub(crate) struct Finding<'a> {
     pub(crate) map_threshold: f32,
     /// Regions in frame pixels.
     pub(crate) regions: &'a [Rect],
+    /// Marks of alerts.
+    pub(crate) markers: &'a [Marker],
     /// The frame's score.
     pub(crate) score: f32,
     /// Whether it is at or above its threshold.
@@ -89,8 +112,11 @@ const DARK: u16 = 257;
 const BOX: u16 = 258;
 const TEXT: u16 = 259;
 const BACKING: u16 = 260;
+/// Marks, by strength: the first of each is none.
+const MARK_LIGHT: u16 = 261;
+const MARK_DARK: u16 = MARK_LIGHT + STRENGTHS as u16 + 1;
 /// Length of the palette.
-const INKS: usize = 261;
+const INKS: usize = MARK_DARK as usize + STRENGTHS + 1;
 
 /// Highest probability that the heatmap tells from those above it; keeps the logit scale finite.
 const TOP: f32 = 0.999;
@@ -101,6 +127,7 @@ pub(crate) struct Overlay<'a> {
     finding: Finding<'a>,
     layer: Option<Layer<'a>>,
     label: Option<Label>,
+    marks: Vec<Brackets>,
     width: usize,
     height: usize,
 }
@@ -170,11 +197,20 @@ impl<'a> Overlay<'a> {
             .then(|| Label::new(&format!("{:.2}", finding.score), width, height))
             .flatten();
         let boxes = style.parts.contains(Parts::BOX) && !finding.regions.is_empty();
-        (layer.is_some() || label.is_some() || boxes).then_some(Self {
+        let markers = finding
+            .markers
+            .iter()
+            .filter(|_| style.parts.contains(Parts::MARKER));
+        let marks: Vec<_> = markers
+            .filter_map(|marker| Brackets::new(marker, width, height))
+            .collect();
+        let is_any = layer.is_some() || label.is_some() || boxes || !marks.is_empty();
+        is_any.then_some(Self {
             style,
             finding,
             layer,
             label,
+            marks,
             width,
             height,
         })
@@ -204,6 +240,7 @@ impl<'a> Overlay<'a> {
                         inked |= self.draw_map(layer, rows, y + below, codes);
                     }
                     inked |= self.draw_boxes(y + below, codes);
+                    inked |= self.draw_marks(y + below, codes);
                     inked |= self.draw_label(y + below, codes);
                 }
             }
@@ -285,6 +322,21 @@ impl<'a> Overlay<'a> {
         inked
     }
 
+    fn draw_marks(&self, y: usize, codes: &mut [u16]) -> bool {
+        let mut inked = false;
+        for mark in &self.marks {
+            for (columns, part) in mark.row(y, self.width) {
+                let first = match part {
+                    marker::Part::Light => MARK_LIGHT,
+                    marker::Part::Dark => MARK_DARK,
+                };
+                codes[columns].fill(first + mark.strength as u16);
+                inked = true;
+            }
+        }
+        inked
+    }
+
     fn draw_label(&self, y: usize, codes: &mut [u16]) -> bool {
         let Some(label) = self.label.as_ref().filter(|label| label.covers_row(y)) else {
             return false;
@@ -327,6 +379,11 @@ impl<'a> Overlay<'a> {
         palette[usize::from(BOX)] = ink([255, 200, 0], 1.0);
         palette[usize::from(TEXT)] = ink([255, 255, 255], 1.0);
         palette[usize::from(BACKING)] = backing;
+        for strength in 1..=STRENGTHS {
+            let part = strength as f32 / STRENGTHS as f32;
+            palette[usize::from(MARK_LIGHT) + strength] = ink([255, 255, 255], part);
+            palette[usize::from(MARK_DARK) + strength] = ink([0, 0, 0], 0.75 * part);
+        }
         palette
     }
 
@@ -400,6 +457,7 @@ mod tests {
             map: Some(PlacedMap { map, area }),
             map_threshold: 0.5,
             regions: &[],
+            markers: &[],
             score: 0.87,
             anomalous: true,
         }
@@ -590,6 +648,51 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_fades_and_leaves_its_region_as_it_was() {
+        let region = Rect::from([30, 30, 30, 30]);
+        let drawn = |strength, format| {
+            let markers = [Marker { region, strength }];
+            let bare = Finding {
+                map: None,
+                map_threshold: 0.5,
+                regions: &[],
+                markers: &markers,
+                score: 0.9,
+                anomalous: true,
+            };
+            let plan = Overlay::plan(style(Parts::MARKER), bare, 96, 96)?;
+            Some(draw(&plan, format, Colorimetry::default(), 90))
+        };
+        assert_eq!(drawn(0.0, PixelFormat::Gray8), None);
+        let ends = |strength| {
+            let picture = drawn(strength, PixelFormat::Gray8).unwrap();
+            let bytes = &picture[0];
+            (*bytes.iter().max().unwrap(), *bytes.iter().min().unwrap())
+        };
+        let (faint, half, full) = (ends(0.2), ends(0.5), ends(1.0));
+        assert!(
+            90 < faint.0 && faint.0 < half.0 && half.0 < full.0,
+            "{faint:?} {half:?} {full:?}"
+        );
+        assert!(
+            90 > faint.1 && faint.1 > half.1 && half.1 > full.1,
+            "{faint:?} {half:?} {full:?}"
+        );
+        for format in FORMATS {
+            let planes = drawn(1.0, format).unwrap();
+            let (bytes, _) = format.plane_size(0, 96, 96);
+            let step = bytes / 96;
+            for y in 30..60 {
+                let row = &planes[0][y * (bytes + 3)..];
+                assert!(
+                    row[30 * step..60 * step].iter().all(|b| *b == 90),
+                    "{format:?} row {y}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn what_was_not_looked_at_keeps_its_bytes() {
         let mut values = vec![5.0; 64];
         for row in 0..8 {
@@ -620,6 +723,7 @@ mod tests {
             map: None,
             map_threshold: 0.5,
             regions: &regions,
+            markers: &[],
             score: 0.5,
             anomalous: false,
         };

@@ -9,6 +9,7 @@ mod calibration;
 mod flow;
 mod formats;
 mod live;
+mod marker;
 mod metadata;
 mod overlay;
 mod settings;

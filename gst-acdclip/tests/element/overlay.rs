@@ -6,8 +6,8 @@ use gst_video::VideoRegionOfInterestMeta;
 
 use super::*;
 
-const PARTS: &str = "heatmap+contour+box+score";
-const PROPERTIES: [&str; 4] = ["overlay", "opacity", "colormap", "map-threshold"];
+const PARTS: &str = "heatmap+contour+box+score+marker";
+const PROPERTIES: [&str; 5] = ["overlay", "mute", "opacity", "colormap", "map-threshold"];
 
 fn drawer(properties: &[(&str, &str)], caps: &str) -> Bench {
     Bench::of(made("acdclipoverlay", properties), caps)

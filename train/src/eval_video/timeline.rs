@@ -98,7 +98,7 @@ fn grid(svg: &mut String, time: &Time) -> fmt::Result {
         )?;
     }
     for (label, top) in [
-        ("score", TOP + 36.0),
+        ("score", TOP + 13.0),
         ("lesions", LESIONS),
         ("alerts", ALERTS),
     ] {
