@@ -9,6 +9,7 @@ pub mod clip;
 pub mod config;
 pub mod detector;
 pub mod device;
+pub mod endoscope;
 pub mod error;
 pub mod frame;
 mod graft;

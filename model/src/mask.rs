@@ -55,12 +55,7 @@ impl Mask {
     /// [`Self::MAX_PIXELS`].
     pub fn new(width: usize, height: usize, pixels: Vec<bool>) -> Result<Self> {
         check_size(width, height, pixels.len())?;
-        Ok(Self {
-            pixels: pixels.into(),
-            stride: width,
-            columns: (0..width as u32).collect(),
-            rows: (0..height as u32).collect(),
-        })
+        Ok(Self::grid(width, height, pixels))
     }
 
     /// A mask from a grey picture without padding, full range: white (255) counts, black (0) does not. The cut is at [`Self::CUT`], 128:
@@ -71,6 +66,16 @@ impl Mask {
         check_size(width, height, luma.len())?;
         let pixels = luma.iter().map(|luma| *luma >= Self::CUT).collect();
         Self::new(width, height, pixels)
+    }
+
+    /// A mask of a small grid's cells, of which there are as many as `width` times `height` says.
+    pub(crate) fn grid(width: usize, height: usize, cells: Vec<bool>) -> Self {
+        Self {
+            pixels: cells.into(),
+            stride: width,
+            columns: (0..width as u32).collect(),
+            rows: (0..height as u32).collect(),
+        }
     }
 
     /// A mask of bands, each of so many rows and with the columns that count in all of them.

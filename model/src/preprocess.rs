@@ -332,7 +332,7 @@ pub(crate) fn narrowed(row: &[u8], depth: u8) -> impl Iterator<Item = u8> + '_ {
 }
 
 /// What each sample of a limited range is in full range.
-fn full_range() -> [u8; 256] {
+pub(crate) fn full_range() -> [u8; 256] {
     std::array::from_fn(|sample| ((sample as f32 - 16.0) * (255.0 / 219.0)).round() as u8)
 }
 

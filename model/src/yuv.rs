@@ -15,7 +15,7 @@ const PLACES: u32 = 13;
 pub(crate) struct Scratch([Vec<i32>; 3]);
 
 /// The formula R = y Y + rv V + c and so on, in fixed point, for samples as they are stored.
-struct Coefficients {
+pub(crate) struct Coefficients {
     y: i16,
     red_v: i16,
     green_u: i16,
@@ -26,7 +26,7 @@ struct Coefficients {
 }
 
 impl Coefficients {
-    fn of(Colorimetry { matrix, range }: Colorimetry) -> Self {
+    pub(crate) fn of(Colorimetry { matrix, range }: Colorimetry) -> Self {
         let (red, blue) = matrix.kr_kb();
         let green = 1.0 - red - blue;
         let (black, luma, chroma) = match range {
@@ -53,6 +53,13 @@ impl Coefficients {
             self.offset + i32::from(self.green_u) * u + i32::from(self.green_v) * v,
             self.offset + i32::from(self.blue_u) * u,
         ]
+    }
+
+    /// Red, green and blue of one pixel.
+    pub(crate) fn rgb(&self, y: u8, u: u8, v: u8) -> [u8; 3] {
+        let luma = i32::from(self.y) * i32::from(y);
+        self.shares(u, v)
+            .map(|share| ((luma + share) >> PLACES).clamp(0, 255) as u8)
     }
 }
 
