@@ -7,6 +7,7 @@
 mod cells;
 pub mod field;
 pub mod outline;
+pub mod quality;
 #[cfg(test)]
 pub(crate) mod scene;
 pub mod sketch;
