@@ -6,6 +6,7 @@
 
 mod cells;
 pub mod field;
+pub mod highlights;
 pub mod outline;
 pub mod quality;
 #[cfg(test)]
