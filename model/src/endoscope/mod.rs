@@ -7,6 +7,7 @@
 mod cells;
 pub mod field;
 pub mod highlights;
+pub mod motion;
 pub mod outline;
 pub mod quality;
 #[cfg(test)]
