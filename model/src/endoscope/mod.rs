@@ -6,6 +6,7 @@
 
 mod cells;
 pub mod field;
+pub mod graphics;
 pub mod highlights;
 pub mod motion;
 pub mod outline;
