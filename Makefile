@@ -16,7 +16,7 @@ help:
 	@echo 'make test-analytics  the feature analytics, in a Debian 13 made for it where GStreamer is older than 1.24 (as root). Not a part of test-all:'
 	@echo '             it builds everything once more, half an hour on two cores'
 	@echo 'make test-memory  under valgrind, what reaches code that the compiler does not check; some six minutes'
-	@echo 'make bench   time of the compact model on this machine, a line a stage'
+	@echo 'make bench   time of the compact model, and of watching an endoscope, on this machine, a line a stage'
 	@echo 'make bench-peers  the same network beside ONNX Runtime, OpenVINO and PyTorch: target/bench/. PEERS=--large: ViT-L/14 too'
 	@echo 'make bench-live  latency added to live frames, and age of results, by frame rate'
 	@echo 'make bench-strip  lines a second of a strip, in tiles and squeezed, and memory over two million lines. PRECISION=bf16'
@@ -47,7 +47,7 @@ test-memory:
 	@$(TOOLS) .ci/valgrind.sh
 
 bench:
-	$(CARGO) bench --locked -p acdclip-model --bench frame
+	$(CARGO) bench --locked -p acdclip-model --bench frame --bench endoscope
 
 BENCH := target/bench
 

@@ -1,6 +1,6 @@
 //! Records and events as GStreamer carries them: the custom meta, regions of interest and bus messages.
 //!
-//! The fields are those of [`Record`], in kebab-case. What a record does not have (`pts`, `event-id`) is an absent field. Scores are
+//! The fields are those of [`Record`], in kebab-case. What a record does not have (`pts`, `event-id`, `quality`) is an absent field. Scores are
 //! doubles, since GStreamer's tools know no better float. The custom meta also has the map, as [`patch_map`] describes it.
 
 use acdclip_model::{
@@ -140,6 +140,9 @@ fn fill(structure: &mut gst::StructureRef, record: &Record) {
         structure.set("event-id", id);
     }
     structure.set("age", record.age);
+    if let Some(quality) = &record.quality {
+        structure.set("quality", quality.as_str());
+    }
     structure.set("width", record.width);
     structure.set("height", record.height);
     structure.set(

@@ -156,7 +156,7 @@ impl From<TilingMode> for Tiling {
     }
 }
 
-/// What is left out of a strip by itself.
+/// What is found and left out of the picture by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, glib::Enum)]
 #[serde(rename_all = "kebab-case")]
 #[enum_type(name = "AcdClipAutoMask")]
@@ -171,6 +171,12 @@ pub(crate) enum AutoMask {
         nick = "strip"
     )]
     Strip,
+    /// What lies beside an endoscope's picture.
+    #[enum_value(
+        name = "What lies beside an endoscope's picture, and text and graphics that are burnt in",
+        nick = "endoscope"
+    )]
+    Endoscope,
 }
 
 /// What says where on the track a line is.
@@ -255,6 +261,8 @@ pub(crate) struct Options {
     pub(crate) line_advance: Option<u32>,
     pub(crate) merge_distance: Option<u32>,
     pub(crate) auto_mask: Option<AutoMask>,
+    pub(crate) quality_gate: Option<bool>,
+    pub(crate) damp_highlights: Option<bool>,
     pub(crate) encoder: Option<Encoder>,
     pub(crate) line_pitch_mm: Option<f64>,
     pub(crate) pixel_pitch_mm: Option<f64>,
@@ -348,6 +356,10 @@ pub(crate) struct Settings {
     /// Pixels between parts of one flaw of a strip, at most.
     pub(crate) merge_distance: u32,
     pub(crate) auto_mask: AutoMask,
+    /// Whether frames in which nothing can be seen keep the score of the last good one.
+    pub(crate) quality_gate: bool,
+    /// Whether the map is damped where the picture shines.
+    pub(crate) damp_highlights: bool,
     pub(crate) encoder: Encoder,
     /// Millimetres from line to line; 0 where that is not known.
     pub(crate) line_pitch_mm: f64,
@@ -405,6 +417,8 @@ impl Default for Settings {
             line_advance: 0,
             merge_distance: 0,
             auto_mask: AutoMask::default(),
+            quality_gate: false,
+            damp_highlights: false,
             encoder: Encoder::default(),
             line_pitch_mm: 0.0,
             pixel_pitch_mm: 0.0,
@@ -469,6 +483,8 @@ impl Settings {
             line_advance,
             merge_distance,
             auto_mask,
+            quality_gate,
+            damp_highlights,
             encoder,
             line_pitch_mm,
             pixel_pitch_mm,
@@ -520,6 +536,21 @@ impl Settings {
             line_mm,
             pixel_mm: known(self.pixel_pitch_mm).or(known(self.line_pitch_mm)),
             start_mm: self.start_mm,
+        }
+    }
+
+    /// An error where settings contradict one another.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let asked = [
+            ("auto-mask=endoscope", self.auto_mask == AutoMask::Endoscope),
+            ("quality-gate", self.quality_gate),
+            ("damp-highlights", self.damp_highlights),
+        ];
+        match asked.iter().find(|(_, is_asked)| *is_asked) {
+            Some((name, _)) if self.tiling == TilingMode::Scan => Err(format!(
+                "{name}: wanted frames that are pictures, found tiling=scan, with which they are pieces of a strip; take another tiling, or leave it out"
+            )),
+            _ => Ok(()),
         }
     }
 

@@ -54,13 +54,16 @@ pub(crate) enum Skipped {
     Late,
     /// Scoring had failed, and was not tried again yet.
     Failing,
+    /// Nothing can be seen in it.
+    Poor,
 }
 
-const REASONS: [(Skipped, &str); 4] = [
+const REASONS: [(Skipped, &str); 5] = [
     (Skipped::Interval, "skipped-interval"),
     (Skipped::Busy, "skipped-busy"),
     (Skipped::Late, "skipped-late"),
     (Skipped::Failing, "skipped-failing"),
+    (Skipped::Poor, "skipped-quality"),
 ];
 
 /// The newest measurements.

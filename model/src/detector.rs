@@ -466,20 +466,23 @@ impl Detector {
             Some(mask) => map.masked(mask.clone()),
             None => map,
         };
-        let weights = query
-            .domain
-            .map_or(self.config().image_score, Domain::image_score);
+        Ok(self.judge(map, class_score, query.domain))
+    }
+
+    /// What a map and the probability of the abnormal class say together, raw: for a map that has been changed after [`run`](Self::run).
+    pub fn judge(&self, map: AnomalyMap, class_score: f32, domain: Option<Domain>) -> Finding {
+        let weights = domain.map_or(self.config().image_score, Domain::image_score);
         let map_max = map.max();
         let top = match weights.map_top {
             0.0 => 0.0,
             weight => weight * map.top_mean(weights.top_share),
         };
-        Ok(Finding {
+        Finding {
             score: weights.cls * class_score + weights.map_max * map_max + top,
             class_score,
             map_max,
             map,
-        })
+        }
     }
 
     /// The text of prompts that somebody made up: states in which `{}` stands for the class, put into the model's templates. Either list

@@ -54,6 +54,10 @@ pub struct Record {
     pub event_id: Option<u64>,
     /// Nanoseconds since the frame that was measured; 0 for this very frame.
     pub age: u64,
+    /// What the frame is good for, by [`Quality::name`](crate::endoscope::quality::Quality::name), where that is watched. Where it is not
+    /// `good` and frames are gated by it, all else is of the last good frame.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub quality: Option<String>,
     /// Width of the frame that was measured, pixels.
     pub width: u32,
     /// Height of the frame that was measured, pixels.

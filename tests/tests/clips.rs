@@ -165,6 +165,15 @@ fn endoscopy_clip() {
 }
 
 #[test]
+fn endoscopy_clip_whose_field_is_found() {
+    check_shared(
+        "endoscopy_sinus_normal_35f",
+        35,
+        "auto-mask=endoscope quality-gate=true damp-highlights=true overlay=contour",
+    );
+}
+
+#[test]
 fn the_sample_clip_shows_what_it_is_for() {
     let seen = watch(&sample(), "interval=10 overlay=0");
     check(&seen, 350);

@@ -312,7 +312,7 @@ impl AcdClip {
             self.complain_of_age(&settings, age);
         }
         if let Some(record) = record {
-            let map = session.measured().map(|measured| measured.patches.clone());
+            let map = outcome.map.clone();
             self.tell(session, &settings, (record, map), (&picture, &mut buffer))?;
         } else {
             self.draw_report(&settings, None, (&picture, &mut buffer))?;
@@ -1132,6 +1132,8 @@ impl ObjectImpl for AcdClip {
             "line-advance" => own.line_advance = value.get().ok(),
             "merge-distance" => own.merge_distance = value.get().ok(),
             "auto-mask" => own.auto_mask = value.get().ok(),
+            "quality-gate" => own.quality_gate = value.get().ok(),
+            "damp-highlights" => own.damp_highlights = value.get().ok(),
             "encoder" => own.encoder = value.get().ok(),
             "line-pitch-mm" => own.line_pitch_mm = value.get().ok(),
             "pixel-pitch-mm" => own.pixel_pitch_mm = value.get().ok(),
@@ -1192,6 +1194,8 @@ impl ObjectImpl for AcdClip {
             "line-advance" => settings.line_advance.to_value(),
             "merge-distance" => settings.merge_distance.to_value(),
             "auto-mask" => settings.auto_mask.to_value(),
+            "quality-gate" => settings.quality_gate.to_value(),
+            "damp-highlights" => settings.damp_highlights.to_value(),
             "encoder" => settings.encoder.to_value(),
             "line-pitch-mm" => settings.line_pitch_mm.to_value(),
             "pixel-pitch-mm" => settings.pixel_pitch_mm.to_value(),
@@ -1417,6 +1421,18 @@ fn properties() -> Vec<glib::ParamSpec> {
             .blurb("What is found and left out of the picture by itself")
             .mutable_ready()
             .build(),
+        glib::ParamSpecBoolean::builder("quality-gate")
+            .nick("Quality gate")
+            .blurb("Do not score frames that are blurred, washed, over- or underexposed, frozen or outside the body: they keep the last good score, which raises no alarm, and `quality` says why. Not with tiling=scan")
+            .default_value(default.quality_gate)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecBoolean::builder("damp-highlights")
+            .nick("Damp highlights")
+            .blurb("Take the map down to what surrounds them where specular highlights are. Not with tiling=scan")
+            .default_value(default.damp_highlights)
+            .mutable_playing()
+            .build(),
         glib::ParamSpecEnum::builder_with_default("encoder", default.encoder)
             .nick("Encoder")
             .blurb("With tiling=scan: what says where on the track a line is")
@@ -1618,6 +1634,9 @@ impl BaseTransformImpl for AcdClip {
         self.lateness.lock().forget();
         self.drawing.lock().cut();
         let settings = self.read_profile().map_err(profile_error)?;
+        settings
+            .check()
+            .map_err(|e| gst::error_msg!(gst::LibraryError::Settings, ("{e}")))?;
         let session = self.open(&settings)?;
         self.tell_subject(&session, &settings);
         *self.wait.lock() = Wait {

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use acdclip_model::{
     calibration::Scales,
+    endoscope::quality::Quality,
     map::{AnomalyMap, Region},
     record::Record,
     stream::{
@@ -13,12 +14,15 @@ use acdclip_model::{
     },
 };
 
-use super::look::{Scored, Times};
+use super::look::{self, Scored, Times};
 use crate::{
     patch_map::PatchMap,
     profile::{self, Settings},
     rect::Rect,
 };
+
+/// Frames in which nothing can be seen leave an alarm as it is for so long, nanoseconds; then they clear it as normal ones do.
+const ALARM_STANDS: u64 = 1_000_000_000;
 
 /// The newest result, and what it means.
 pub(super) struct Measured {
@@ -42,11 +46,30 @@ pub(super) struct Measured {
     class_score: f32,
     map_max: f32,
     calibrated: bool,
+    quality: Option<Quality>,
     /// Regions, and the threshold and smallest area that they were found with.
     found: Option<(f32, u64, Vec<Region>)>,
     /// What the passage was judged by.
     judged_by: Option<(Rules, Levels, u64)>,
     passage: Passage,
+}
+
+/// A frame in which nothing can be seen.
+struct Poor {
+    quality: Quality,
+    frame: u64,
+    pts: Option<gst::ClockTime>,
+    size: (u32, u32),
+    /// Stream time of the first one since a good one, nanoseconds.
+    since: u64,
+}
+
+/// What a frame carries.
+pub(super) struct Shown {
+    pub(super) record: Record,
+    pub(super) map: Option<PatchMap>,
+    /// Nanoseconds since the newest frame that was looked at.
+    pub(super) age: u64,
 }
 
 /// What is known over time. Belongs to the streaming thread.
@@ -55,6 +78,8 @@ pub(super) struct Judge {
     smoother: Smoother,
     events: EventTracker,
     last: Option<Measured>,
+    /// The newest frame, where nothing can be seen in it.
+    poor: Option<Poor>,
     /// Number and stream time of the newest frame that was measured, for one without a time of its own.
     clock: (u64, u64),
 }
@@ -67,16 +92,19 @@ impl Judge {
         scales: Option<Scales>,
         settings: &Settings,
     ) -> Vec<Event> {
-        let time = match scored.pts {
-            Some(pts) => pts.nseconds(),
-            None => {
-                let (frame, time) = self.clock;
-                let duration = scored.duration.map_or(0, gst::ClockTime::nseconds);
-                let frames = scored.frame.saturating_sub(frame);
-                time.saturating_add(duration.saturating_mul(frames))
-            }
-        };
-        self.clock = (scored.frame, time);
+        let moment = scored.moment;
+        let time = self.time(&moment);
+        self.poor = None;
+        if self
+            .last
+            .as_ref()
+            .is_some_and(|last| last.area != scored.area)
+        {
+            self.smoother.forget_map();
+        }
+        if let Some(shift) = moment.shift {
+            self.events.shift(shift);
+        }
         let finding = scored.finding;
         let mut map = finding.map;
         let kind = map.kind();
@@ -95,30 +123,116 @@ impl Judge {
             patches: PatchMap::encode(&map, scored.area),
             map,
             area: scored.area,
-            frame: scored.frame,
-            came: Some(scored.came),
+            frame: moment.frame,
+            came: Some(moment.came),
             times: scored.times,
-            pts: scored.pts,
+            pts: moment.pts,
             time,
-            size: scored.size,
+            size: moment.size,
             score,
             raw_score: finding.score,
             class_score: finding.class_score,
             map_max: finding.map_max,
             calibrated: scales.is_some(),
+            quality: moment.quality,
             found: None,
             judged_by: None,
             passage: Passage::default(),
         };
         let at = Moment {
-            pts: scored.pts.map(gst::ClockTime::nseconds),
+            pts: moment.pts.map(gst::ClockTime::nseconds),
             time,
-            frame: scored.frame,
+            frame: moment.frame,
             score,
         };
         let events = measured.judge(at, &mut self.events, settings);
         self.last = Some(measured);
         events
+    }
+
+    /// Takes a frame in which nothing can be seen. The last result is held, and raises nothing; says what events ended after a second of such
+    /// frames.
+    pub(super) fn hold(&mut self, moment: look::Moment, settings: &Settings) -> Vec<Event> {
+        let time = self.time(&moment);
+        let since = self.poor.as_ref().map_or(time, |poor| poor.since);
+        self.poor = Some(Poor {
+            quality: moment.quality.unwrap_or_default(),
+            frame: moment.frame,
+            pts: moment.pts,
+            size: moment.size,
+            since,
+        });
+        if let Some(shift) = moment.shift {
+            self.events.shift(shift);
+        }
+        let Some(last) = &mut self.last else {
+            return Vec::new();
+        };
+        if time.saturating_sub(since) < ALARM_STANDS {
+            return Vec::new();
+        }
+        let at = Moment {
+            pts: moment.pts.map(gst::ClockTime::nseconds),
+            time,
+            frame: moment.frame,
+            score: 0.0,
+        };
+        let mut passage = self
+            .events
+            .push(at, Vec::new(), Vec::new, &rules(settings).0);
+        let events = std::mem::take(&mut passage.events);
+        (last.passage.anomalous, last.passage.event_id) = (passage.anomalous, passage.event_id);
+        events
+    }
+
+    /// Stream time of a frame, nanoseconds; also for one without a time of its own.
+    fn time(&mut self, moment: &look::Moment) -> u64 {
+        let time = moment.pts.map_or_else(
+            || {
+                let (frame, time) = self.clock;
+                let duration = moment.duration.map_or(0, gst::ClockTime::nseconds);
+                let frames = moment.frame.saturating_sub(frame);
+                time.saturating_add(duration.saturating_mul(frames))
+            },
+            gst::ClockTime::nseconds,
+        );
+        self.clock = (moment.frame, time);
+        time
+    }
+
+    /// What `buffer`, the frame of that number, carries; none where nothing is known.
+    pub(super) fn shown(
+        &self,
+        frame: u64,
+        buffer: &gst::BufferRef,
+        settings: &Settings,
+        model: &str,
+    ) -> Option<Shown> {
+        let Some(poor) = &self.poor else {
+            let last = self.last.as_ref()?;
+            return Some(Shown {
+                record: last.record(frame, buffer, settings, model),
+                map: Some(last.patches.clone()),
+                age: last.age(frame, buffer),
+            });
+        };
+        let age = age((poor.frame, poor.pts), frame, buffer);
+        let mut record = match &self.last {
+            Some(last) => last.record(frame, buffer, settings, model),
+            None => poor.record(frame, buffer, settings, (model, age)),
+        };
+        record.quality = Some(poor.quality.name().to_owned());
+        // The view has moved since: what is old lies beside what it is about.
+        let last = self.last.as_ref();
+        let last = last.filter(|_| record.age <= profile::nanoseconds(settings.max_age));
+        if last.is_none() {
+            record.regions.clear();
+        }
+        Some(Shown {
+            record,
+            map: last.map(|last| last.patches.clone()),
+            age,
+        })
     }
 
     /// The newest result is taken to hold for a later frame, too: what began or ended with that, by the settings of now.
@@ -128,7 +242,7 @@ impl Judge {
         buffer: &gst::BufferRef,
         settings: &Settings,
     ) -> Vec<Event> {
-        let Some(last) = &mut self.last else {
+        let Some(last) = self.last.as_mut().filter(|_| self.poor.is_none()) else {
             return Vec::new();
         };
         let pts = buffer.pts().map(gst::ClockTime::nseconds);
@@ -143,7 +257,7 @@ impl Judge {
 
     /// Judges the newest result anew where the settings that decide have changed.
     pub(super) fn follow(&mut self, settings: &Settings) -> Vec<Event> {
-        let Some(last) = &mut self.last else {
+        let Some(last) = self.last.as_mut().filter(|_| self.poor.is_none()) else {
             return Vec::new();
         };
         if last.judged_by == Some(rules(settings)) {
@@ -176,6 +290,7 @@ impl Judge {
     /// Forgets results, not events: what follows is no continuation of what was seen.
     pub(super) fn forget_results(&mut self) {
         self.last = None;
+        self.poor = None;
         self.smoother.reset();
     }
 
@@ -260,6 +375,7 @@ impl Measured {
             anomalous: self.passage.anomalous,
             event_id: self.passage.event_id,
             age: 0,
+            quality: self.quality.map(|quality| quality.name().to_owned()),
             width: self.size.0,
             height: self.size.1,
             regions: self.passage.regions.clone(),
@@ -285,13 +401,41 @@ impl Measured {
     }
 
     /// Nanoseconds from the measured frame to `buffer`, the frame of that number.
-    pub(super) fn age(&self, frame: u64, buffer: &gst::BufferRef) -> u64 {
-        match (self.pts, buffer.pts()) {
-            (Some(then), Some(now)) => then.nseconds().abs_diff(now.nseconds()),
-            _ => {
-                let duration = buffer.duration().map_or(0, gst::ClockTime::nseconds);
-                duration.saturating_mul(frame.saturating_sub(self.frame))
-            }
+    fn age(&self, frame: u64, buffer: &gst::BufferRef) -> u64 {
+        age((self.frame, self.pts), frame, buffer)
+    }
+}
+
+impl Poor {
+    /// What is told where no frame before it was good: a score of 0.
+    fn record(
+        &self,
+        frame: u64,
+        buffer: &gst::BufferRef,
+        settings: &Settings,
+        (model, age): (&str, u64),
+    ) -> Record {
+        Record {
+            pts: buffer.pts().map(gst::ClockTime::nseconds),
+            frame,
+            threshold: settings.score_threshold(),
+            map_threshold: settings.pixel_threshold(),
+            age,
+            width: self.size.0,
+            height: self.size.1,
+            model: model.to_owned(),
+            ..Record::default()
+        }
+    }
+}
+
+/// Nanoseconds from the frame of a number and time to `buffer`, the frame of that number.
+fn age((then, pts): (u64, Option<gst::ClockTime>), frame: u64, buffer: &gst::BufferRef) -> u64 {
+    match (pts, buffer.pts()) {
+        (Some(then), Some(now)) => then.nseconds().abs_diff(now.nseconds()),
+        _ => {
+            let duration = buffer.duration().map_or(0, gst::ClockTime::nseconds);
+            duration.saturating_mul(frame.saturating_sub(then))
         }
     }
 }

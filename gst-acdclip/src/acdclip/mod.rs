@@ -18,6 +18,15 @@
  * refused with a warning. The action signal `reload` reads the model's file again. Only the `roi` is looked at, and of it what `mask` does
  * not blacken: the rest is neither scored, nor drawn on, nor alarmed of.
  *
+ * For endoscopes, on any frames but those of `tiling=scan`: `auto-mask=endoscope` finds the field of view, a circle, octagon or rectangle on
+ * black, in the region of interest and follows it. The field is cut out and scored at full resolution; what lies beside it, and text and
+ * graphics that stand still within it, is neither scored nor drawn on; regions that are followed have the camera's motion taken out. With
+ * `quality-gate` a frame in which nothing can be seen, because it is `underexposed`, `overexposed`, `washed`, `outside-body`, `blurred` or
+ * `frozen`, in its field of view, is not scored: it carries `quality` with the reason and the result of the last good frame with its age, without regions and map
+ * from `max-age` on, and a score of 0 where no frame was good. Such frames raise no alarm. One that stands is left for a second, then cleared
+ * as by normal frames. With `damp-highlights` the map is taken down to what surrounds them where specular highlights are. All three look at a
+ * small copy of the frame, of an interlaced one at that of its top field. `quality` is also told where frames are watched but not gated.
+ *
  * Raw scores mean something for one model and class alone. With a `calibration`, or one that the model brings along, score, map and regions
  * are on a scale on which half of the normal frames lie below 0.1 and 0.5 is alarm; `raw-score`, `class-score` and `map-max` stay raw.
  *
@@ -79,6 +88,7 @@ mod latest;
 mod lines;
 mod look;
 mod mask;
+mod scope;
 mod session;
 mod strip;
 mod subject;

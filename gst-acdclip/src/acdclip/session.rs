@@ -17,7 +17,8 @@ use super::{
     judge::{Judge, Measured},
     latest::Latest,
     lines::JsonLines,
-    look::{Look, Manner, Scored, Shot},
+    look::{FRAME, Look, Manner, Seen, Shot},
+    scope::{Scope, Watch},
     subject::Subject,
     tape::Tape,
     tiles::Viewer,
@@ -42,11 +43,8 @@ const LAST_RESULT: Duration = Duration::from_secs(2);
 /// Where every frame is late, one is scored all the same after so long, in stream time: nothing is gained by knowing nothing.
 const PATIENCE_WITH_LATE: gst::ClockTime = gst::ClockTime::from_seconds(1);
 
-/// Between two frames, where nobody says how long that is.
-const FRAME: Duration = Duration::from_millis(40);
-
 /// What is scored beside the stream.
-type Background = Latest<(Arc<Look>, Shot), Scored>;
+type Background = Latest<(Arc<Look>, Shot), Seen>;
 
 /// Whether a frame is scored before it leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +60,8 @@ pub(super) enum Pace {
 pub(super) struct Outcome {
     /// What is known of the frame; none where nothing is, or nothing of late.
     pub(super) record: Option<Record>,
+    /// The map that goes with it.
+    pub(super) map: Option<PatchMap>,
     /// Events that began or ended.
     pub(super) events: Vec<Event>,
     /// What scoring cost, where a result came.
@@ -99,6 +99,8 @@ pub(super) struct Session {
     view: View,
     roi: Roi,
     look: Option<Arc<Look>>,
+    /// What has been learnt of an endoscope's picture, whatever else changes.
+    scope: Arc<Scope>,
     background: Option<Background>,
     judge: Judge,
     strip: Option<Scanning>,
@@ -150,6 +152,7 @@ impl Session {
             view: View::default(),
             roi: Roi::Whole,
             look: None,
+            scope: Arc::default(),
             background: None,
             judge: Judge::default(),
             strip: None,
@@ -194,6 +197,7 @@ impl Session {
     /// What the caps say, of `gray_depth` bits where it is grey of 16.
     pub(super) fn set_picture(&mut self, picture: Picture, gray_depth: u32) {
         self.picture = Some(picture.with_gray_depth(gray_depth as u8));
+        self.scope = Arc::default();
         self.forget_results();
     }
 
@@ -247,6 +251,7 @@ impl Session {
             self.mask = super::mask::read(&view.mask)?;
         }
         (self.roi, self.view) = (roi, view);
+        self.scope = Arc::default();
         self.forget_results();
         Ok(())
     }
@@ -402,7 +407,10 @@ impl Session {
     /// How frames are looked at now.
     fn look(&mut self, settings: &Settings) -> Result<Arc<Look>, String> {
         let limits = self.limits(settings);
-        if let Some(look) = self.look.as_ref().filter(|look| look.limits() == limits) {
+        let watch = Watch::new(settings);
+        let known = self.look.as_ref();
+        let known = known.filter(|look| look.limits() == limits && look.watch() == watch);
+        if let Some(look) = known {
             return Ok(look.clone());
         }
         let picture = self.picture.clone().ok_or("a frame came before its caps")?;
@@ -412,6 +420,7 @@ impl Session {
             mask: self.mask.clone(),
             tiling: settings.tiling,
             tiles: settings.tiles(),
+            watch,
         };
         let viewer = Viewer {
             line: self.subject.line().clone(),
@@ -426,7 +435,7 @@ impl Session {
                 ..limits
             },
         };
-        let look = Look::new(viewer, picture, manner)?;
+        let look = Look::new(viewer, picture, manner, self.scope.clone())?;
         Ok(self.look.insert(Arc::new(look)).clone())
     }
 
@@ -442,14 +451,13 @@ impl Session {
         }
     }
 
-    fn take(
-        &mut self,
-        result: Result<Scored, Failure>,
-        settings: &Settings,
-        outcome: &mut Outcome,
-    ) {
+    fn take(&mut self, result: Result<Seen, Failure>, settings: &Settings, outcome: &mut Outcome) {
+        let scales = self.subject.scales();
+        if let (Ok(seen), Some(tape)) = (&result, &self.tape) {
+            tape.push(self.subject.detector().short_hash(), seen, scales);
+        }
         match result {
-            Ok(scored) => {
+            Ok(Seen::Scored(scored)) => {
                 let start = Instant::now();
                 let times = scored.times;
                 self.stats.score(times.whole, scored.batch);
@@ -458,13 +466,15 @@ impl Session {
                 self.stats.time(Stage::Network, times.network);
                 self.backoff.succeed();
                 outcome.cost = Some(times.whole);
-                let scales = self.subject.scales();
-                if let Some(tape) = &self.tape {
-                    tape.push(self.subject.detector().short_hash(), &scored, scales);
-                }
-                let events = self.judge.take(scored, scales, settings);
+                let events = self.judge.take(*scored, scales, settings);
                 outcome.events.extend(events);
                 self.stats.time(Stage::Judge, start.elapsed());
+            }
+            Ok(Seen::Poor(moment)) => {
+                self.stats.skip(Skipped::Poor);
+                self.backoff.succeed();
+                let events = self.judge.hold(moment, settings);
+                outcome.events.extend(events);
             }
             // Whoever cancels forgets the results himself.
             Err(Failure::Cancelled) => outcome.cancelled = true,
@@ -487,22 +497,21 @@ impl Session {
         pace: Pace,
         outcome: &mut Outcome,
     ) {
-        let Some(last) = self.judge.last() else {
+        let model = self.subject.detector().short_hash();
+        let Some(shown) = self.judge.shown(frame, buffer, settings, model) else {
             return;
         };
-        let age = last.age(frame, buffer);
-        self.stats.time(Stage::Age, Duration::from_nanos(age));
-        if pace == Pace::Sync || age <= profile::nanoseconds(settings.max_age) {
-            let model = self.subject.detector().short_hash();
-            outcome.record = Some(last.record(frame, buffer, settings, model));
+        self.stats.time(Stage::Age, Duration::from_nanos(shown.age));
+        if pace == Pace::Sync || shown.age <= profile::nanoseconds(settings.max_age) {
+            (outcome.record, outcome.map) = (Some(shown.record), shown.map);
             outcome.measured_came = self.judge.first_shown();
         } else if outcome.cost.is_some() && !self.told_of_age {
             self.told_of_age = true;
-            outcome.too_old = Some(Duration::from_nanos(age));
+            outcome.too_old = Some(Duration::from_nanos(shown.age));
         }
     }
 
-    fn next_result(&self, until: Instant) -> Option<Result<Scored, Failure>> {
+    fn next_result(&self, until: Instant) -> Option<Result<Seen, Failure>> {
         let background = self.background.as_ref();
         let background = background.filter(|_| self.pace == Some(Pace::Latest))?;
         background.next_answer(until)

@@ -456,6 +456,7 @@ impl StripRun {
             regions,
             model: self.model.clone(),
             latency_us: times.whole.as_micros() as u64,
+            quality: None,
         }
     }
 

@@ -6,7 +6,10 @@ use acdclip_model::{calibration::Scales, map::AnomalyMap, record::Record};
 use gst::{prelude::*, subclass::prelude::*};
 use parking_lot::Mutex;
 
-use super::{judge::Judge, look::Scored};
+use super::{
+    judge::{Judge, Measured},
+    look::{Moment, Seen},
+};
 
 /// What the network found in the frames of a stream that an element plays, in their order.
 ///
@@ -24,8 +27,8 @@ struct Taped {
 
 #[derive(Clone)]
 enum Frame {
-    Scored(Box<Scored>, Option<Scales>),
-    /// It was not scored, and took over what was known.
+    Seen(Seen, Option<Scales>),
+    /// It was not looked at, and took over what was known.
     Passed(Passed),
 }
 
@@ -38,11 +41,11 @@ struct Passed {
 }
 
 impl Passed {
-    fn of(scored: &Scored) -> Self {
+    fn of(moment: &Moment) -> Self {
         Self {
-            frame: scored.frame,
-            pts: scored.pts,
-            duration: scored.duration,
+            frame: moment.frame,
+            pts: moment.pts,
+            duration: moment.duration,
         }
     }
 
@@ -94,35 +97,40 @@ impl Tape {
         let taped = self.0.lock();
         for frame in &taped.frames {
             let at = match frame {
-                Frame::Scored(scored, scales) => {
-                    judge.take(Scored::clone(scored), *scales, &settings);
-                    Passed::of(scored)
+                Frame::Seen(Seen::Scored(scored), scales) => {
+                    judge.take(scored.as_ref().clone(), *scales, &settings);
+                    Passed::of(&scored.moment)
+                }
+                Frame::Seen(Seen::Poor(moment), _) => {
+                    judge.hold(moment.clone(), &settings);
+                    Passed::of(moment)
                 }
                 Frame::Passed(passed) => {
                     judge.carry_on(passed.frame, &passed.buffer(), &settings);
                     *passed
                 }
             };
-            let Some(last) = judge.last() else { continue };
-            let is_own = matches!(frame, Frame::Scored(..));
+            let shown = judge.shown(at.frame, &at.buffer(), &settings, &taped.model);
+            let Some(shown) = shown else { continue };
+            let last = judge.last();
+            let (width, height) = (shown.record.width, shown.record.height);
+            let is_own = matches!(frame, Frame::Seen(Seen::Scored(_), _));
             each(Judged {
-                record: last.record(at.frame, &at.buffer(), &settings, &taped.model),
-                map: is_own.then_some(last.map()),
-                area: last.area(),
+                record: shown.record,
+                map: last.filter(|_| is_own).map(Measured::map),
+                area: last.map_or([0, 0, width, height], Measured::area),
             });
         }
         Ok(())
     }
 
     /// Takes what was found in a frame.
-    pub(super) fn push(&self, model: &str, scored: &Scored, scales: Option<Scales>) {
+    pub(super) fn push(&self, model: &str, seen: &Seen, scales: Option<Scales>) {
         let mut taped = self.0.lock();
         if taped.model.is_empty() {
             taped.model = model.to_owned();
         }
-        taped
-            .frames
-            .push(Frame::Scored(Box::new(scored.clone()), scales));
+        taped.frames.push(Frame::Seen(seen.clone(), scales));
     }
 
     /// Takes a frame in which nothing was looked for.

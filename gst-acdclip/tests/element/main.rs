@@ -6,6 +6,7 @@
 #[cfg(feature = "analytics")]
 mod analytics;
 mod calibration;
+mod endoscope;
 mod flow;
 mod formats;
 mod live;

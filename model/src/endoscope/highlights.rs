@@ -31,8 +31,8 @@ const AROUND: usize = 2;
 /// The part of what counts that a highlight takes up, at most.
 const LARGEST: f64 = 0.02;
 
-/// The part of a patch that is highlight, from which on it is damped.
-const SHINES: f64 = 0.1;
+/// The part of a patch that is highlight, from which on it is damped. With a tenth polyps of ClinicDB were lost as often as false regions.
+const SHINES: f64 = 0.3;
 
 /// The highlights of a picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +68,7 @@ impl Highlights {
         &self.cells.set
     }
 
-    /// Takes the map of the picture down where a highlight is: a patch that is highlight to a tenth takes the median of the patches around
+    /// Takes the map of the picture down where a highlight is: a patch that is highlight to three tenths takes the median of the patches around
     /// it and those connected with it, if that is less. What lies on something abnormal stays so, for what surrounds it is. Nothing is raised.
     pub fn damp(&self, map: &mut AnomalyMap) {
         let (columns, rows) = map.grid();

@@ -153,10 +153,7 @@ impl QualityGate {
     /// Judges what counts (`counts`: cells of the sketch, row by row) of the picture at `time`.
     pub fn push(&mut self, sketch: &Sketch, counts: &[bool], time: u64) -> Quality {
         let is_still = self.is_still(sketch, time);
-        let reason = Measures::of(sketch, counts).and_then(|measures| {
-            let stays = measures.reason(LEAVES, self.quality);
-            stays.or_else(|| measures.any_reason())
-        });
+        let reason = Measures::of(sketch, counts).and_then(|m| m.reason(self.quality));
         let frozen = is_still.then_some(Quality::Frozen);
         self.quality = reason.or(frozen).unwrap_or_default();
         self.quality
@@ -220,22 +217,22 @@ impl Measures {
         })
     }
 
-    fn any_reason(&self) -> Option<Quality> {
+    /// The first reason that holds after a picture that was `before`.
+    fn reason(&self, before: Quality) -> Option<Quality> {
+        let limits = |quality| if quality == before { LEAVES } else { ENTERS };
         let mut all = Quality::ALL.into_iter();
-        all.find_map(|quality| self.reason(ENTERS, quality))
+        all.find(|quality| self.holds(*quality, limits(*quality)))
     }
 
-    /// `quality`, if that holds by these limits.
-    fn reason(&self, limits: Limits, quality: Quality) -> Option<Quality> {
-        let holds = match quality {
+    fn holds(&self, quality: Quality, limits: Limits) -> bool {
+        match quality {
             Quality::Underexposed => self.bright < limits.bright,
             Quality::Overexposed => self.white > limits.white,
             Quality::Washed => self.spread < limits.spread && self.colour < limits.colour,
             Quality::OutsideBody => self.warm < limits.warm,
             Quality::Blurred => self.blur > limits.blur,
             Quality::Good | Quality::Frozen => false,
-        };
-        holds.then_some(quality)
+        }
     }
 }
 

@@ -113,6 +113,12 @@ struct Frame {
 }
 
 impl EventTracker {
+    /// The whole picture has moved by so many pixels to the right and down since the frame before, as a camera's does that turns: what is
+    /// followed has moved with it.
+    pub fn shift(&mut self, by: [f64; 2]) {
+        self.tracker.shift(by);
+    }
+
     /// Takes the next frame: its score, and its regions at the map's threshold.
     ///
     /// `weak` gives the regions at the map's release threshold. It is only called where something seen before is not among `regions`.

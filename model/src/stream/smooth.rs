@@ -58,6 +58,13 @@ impl Smoother {
         score
     }
 
+    /// Forgets the map but not the score: the next map is of another part of the picture.
+    pub fn forget_map(&mut self) {
+        if let Some(last) = &mut self.last {
+            last.map.fill(f64::NAN);
+        }
+    }
+
     /// Forgets what was measured, at a seam of the stream.
     pub fn reset(&mut self) {
         self.last = None;
@@ -159,6 +166,20 @@ mod tests {
             smoother.push(5001, 1000, 0.2, &mut [0.2; 3], kind),
             0.2
         ));
+    }
+
+    #[test]
+    fn a_map_of_another_part_begins_anew_while_the_score_goes_on() {
+        let mut smoother = Smoother::default();
+        let kind = MapValues::Probability;
+        smoother.push(0, 1000, 0.9, &mut [0.9, 0.9], kind);
+        let mut other = smoother.clone();
+        other.forget_map();
+        let (mut map, mut new) = ([0.2, 0.2], [0.2, 0.2]);
+        let score = smoother.push(1000, 1000, 0.2, &mut map, kind);
+        assert_eq!(other.push(1000, 1000, 0.2, &mut new, kind), score);
+        assert!(score > 0.3 && map[0] > 0.3, "{score} {map:?}");
+        assert!(close(new[0], 0.2) && close(new[1], 0.2), "{new:?}");
     }
 
     #[test]

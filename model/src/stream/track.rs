@@ -91,6 +91,13 @@ impl Tracker {
         Tracked { regions, joined }
     }
 
+    /// The whole picture has moved by so many pixels to the right and down since the regions before: so have all tracks. Their velocities are
+    /// then their own, beside the camera's.
+    pub fn shift(&mut self, by: [f64; 2]) {
+        let boxes = self.tracks.iter_mut().flat_map(|track| &mut track.boxes);
+        boxes.for_each(|part| *part = part.moved(by));
+    }
+
     /// Whether a track is still known.
     pub fn knows(&self, id: u64) -> bool {
         self.tracks.iter().any(|track| track.id == id)

@@ -11,10 +11,14 @@ const GLINTS: [[f64; 2]; 3] = [[90.0, 80.0], [200.0, 60.0], [170.0, 180.0]];
 
 /// Tissue with a few glints, and what else is painted.
 fn scene(glints: &[[f64; 2]]) -> Scene {
+    shining(glints, 4.0)
+}
+
+fn shining(glints: &[[f64; 2]], radius: f64) -> Scene {
     let all = |_: f64, _: f64| true;
     let tissue = Scene::black(320, 240).tissue([0.0; 2], all);
     glints.iter().fold(tissue, |scene, [x, y]| {
-        scene.paint(circle(*x, *y, 4.0), |_, _| [255, 250, 245])
+        scene.paint(circle(*x, *y, radius), |_, _| [255, 250, 245])
     })
 }
 
@@ -77,7 +81,7 @@ fn what_does_not_count_is_none_and_says_nothing() {
 #[test]
 fn a_lone_glint_is_taken_down_and_one_on_something_abnormal_stays() {
     // Patches of 32 x 24 pixels: one glint in patch (2, 3), one in (7, 5), where all around is abnormal.
-    let highlights = found(&scene(&[[80.0, 84.0], [240.0, 132.0]]));
+    let highlights = found(&shining(&[[80.0, 84.0], [240.0, 132.0]], 8.0));
     let value = |i: usize| {
         let (x, y) = (i % 10, i / 10);
         let abnormal = (6..9).contains(&x) && (4..7).contains(&y);
@@ -108,7 +112,7 @@ fn nothing_is_raised_and_a_map_that_shines_all_over_stays() {
     let mut whole = map(vec![0.3; 100]);
     all.damp(&mut whole);
     assert_eq!(whole, map(vec![0.3; 100]));
-    let highlights = found(&scene(&[[80.0, 84.0]]));
+    let highlights = found(&shining(&[[80.0, 84.0]], 8.0));
     let mut low = map((0..100).map(|i| if i == 32 { 0.1 } else { 0.7 }).collect());
     let before = low.clone();
     highlights.damp(&mut low);

@@ -312,3 +312,42 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_moves_with_the_whole_picture_keeps_its_track_however_the_camera_turns() {
+    // To the right, then back, further in a frame than a thing is wide.
+    let steps = [0, 70, 75, -60, -80, 65, 0, -70];
+    let tracks = |is_told: bool| {
+        let mut stream = Stream::held_for(2);
+        let mut x = 300_i32;
+        let tracks = steps.map(|step| {
+            x += step;
+            if is_told {
+                stream.tracker.shift([f64::from(step), 0.0]);
+            }
+            stream.push(&[square(x as u32, 100), square(x as u32 + 140, 160)])
+        });
+        tracks.to_vec()
+    };
+    let told = tracks(true);
+    assert!(
+        told.iter().all(|tracks| *tracks == [Some(1), Some(2)]),
+        "{told:?}"
+    );
+    assert!(
+        tracks(false)
+            .iter()
+            .any(|tracks| *tracks != [Some(1), Some(2)])
+    );
+}
+
+#[test]
+fn a_thing_that_is_out_of_sight_moves_on_with_the_picture() {
+    let mut stream = Stream::held_for(10);
+    stream.push(&[square(100, 100)]);
+    for _ in 0..4 {
+        stream.tracker.shift([0.0, 50.0]);
+        stream.push(&[]);
+    }
+    assert_eq!(stream.push(&[square(100, 300)]), [Some(1)]);
+}
