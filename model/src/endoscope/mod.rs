@@ -5,6 +5,7 @@
 //! the cost does not grow much with the frame. Times are nanoseconds of the stream; there are no clocks and threads here.
 
 mod cells;
+mod edge;
 pub mod field;
 pub mod graphics;
 pub mod highlights;
