@@ -150,6 +150,7 @@ fn a_record_has_the_fields_of_its_schema() {
         serde_json::from_str(include_str!("../schema/record-1.schema.json")).unwrap();
     let record = serde_json::to_value(Record {
         event_id: Some(1),
+        quality: Some("good".into()),
         ..Record::default()
     })
     .unwrap();
