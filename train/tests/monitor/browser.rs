@@ -173,7 +173,7 @@ fn a_colonoscopy_is_shown() {
     let text = std::fs::read_to_string(profile).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let profile = folder.path().join("slow.toml");
-    std::fs::write(&profile, text.replace("max-age = 500", "max-age = 5000")).unwrap();
+    std::fs::write(&profile, text.replace("max-age = 500", "max-age = 60000")).unwrap();
     let options = ["--profile", profile.to_str().unwrap()];
     let monitor = Monitor::start(&options, clip.to_str().unwrap());
     browser.open(&monitor.url);
@@ -184,6 +184,6 @@ fn a_colonoscopy_is_shown() {
     );
     browser.wait_for(&name);
     browser.wait_for("Number(document.getElementById('score').innerText) > 0 && document.querySelectorAll('#figures div').length > 3");
-    browser.wait_for(&format!("{DRAWN} > 200"));
+    browser.wait_for(&format!("{DRAWN} > 50"));
     browser.photograph("colonoscopy.png");
 }
