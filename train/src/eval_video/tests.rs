@@ -250,3 +250,54 @@ fn a_page_shows_what_was_missed_and_what_was_falsely_told_and_asks_for_nothing_f
     assert_eq!(numbers["curves"][0]["points"].as_array().unwrap().len(), 19);
     assert!(numbers["frame"]["auroc"].is_number() && numbers["pixel"]["auroc"].is_null());
 }
+
+/// What lies in the folder of test data, if that is there.
+fn shared(path: &str) -> Option<PathBuf> {
+    let base = std::env::var_os("ACDCLIP_SHARED").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"),
+        PathBuf::from,
+    );
+    let path = base.join(path);
+    if !path.exists() {
+        println!(
+            "skipped: {} is not there (set ACDCLIP_SHARED)",
+            path.display()
+        );
+        return None;
+    }
+    Some(path)
+}
+
+#[test]
+fn a_polyp_of_a_real_clip_is_found_where_its_mask_is() {
+    let Some(clip) = shared("data/video/colonoscopy_cvc_clinicdb_seq02_05_07_13.mp4") else {
+        return;
+    };
+    let Some(mask) = shared("data/cvc_clinicdb/colon/ground_truth/polyp/265_mask.png") else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    // Frame 87 is the set's frame 265.
+    let line = format!(
+        "{{\"video\": {:?}, \"first_frame\": 86, \"last_frame\": 88, \"lesions\": [{{\"id\": \"13\", \"first_frame\": 86, \"last_frame\": 88}}], \
+         \"masks\": [{{\"frame\": 87, \"path\": {:?}}}]}}",
+        clip.display().to_string(),
+        mask.display().to_string()
+    );
+    let data = index(folder.path(), &[&line]);
+    let (results, _) = evaluated(&args(&data, &["--set", "threshold=0.5"]));
+    let lesion = &results.clips[0].lesions[0];
+    assert!(
+        lesion.found && lesion.time_to_first_alert_ms == Some(0.0),
+        "{lesion:?}"
+    );
+    assert!(
+        results.clips[0]
+            .alerts
+            .iter()
+            .any(|alert| alert.lesions == ["13"])
+    );
+    let pixel = results.ranked.pixel;
+    assert!(pixel.auroc.unwrap() > 0.9, "{pixel:?}");
+    assert_eq!(results.ranked.frame.auroc, None, "nothing is normal");
+}
