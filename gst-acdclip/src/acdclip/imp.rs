@@ -453,11 +453,19 @@ impl AcdClip {
                 self.tell_record(session, settings, record);
             }
         }
-        self.post_events(session, settings, &passage.events, None);
-        match &passage.failure {
-            Some(failure) => self.complain(settings, failure),
-            None => Ok(()),
-        }
+        self.tell_rest(session, settings, &passage.events, passage.failure.as_ref())
+    }
+
+    /// Tells what no frame of a strip brought about.
+    fn tell_rest(
+        &self,
+        session: &Session,
+        settings: &Settings,
+        events: &[Event],
+        failure: Option<&Trouble>,
+    ) -> Result<(), gst::FlowError> {
+        self.post_events(session, settings, events, None);
+        failure.map_or(Ok(()), |failure| self.complain(settings, failure))
     }
 
     fn tell_seams(&self, settings: &Settings, seams: &[Seam]) {
@@ -490,11 +498,7 @@ impl AcdClip {
         }
         let after = passage.after.into_iter();
         self.ready.lock().extend(after.map(Leaving::Event));
-        self.post_events(session, settings, &passage.events, None);
-        match &passage.failure {
-            Some(failure) => self.complain(settings, failure),
-            None => Ok(()),
-        }
+        self.tell_rest(session, settings, &passage.events, passage.failure.as_ref())
     }
 
     /// Makes a frame of a strip ready to leave.

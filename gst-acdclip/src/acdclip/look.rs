@@ -256,9 +256,8 @@ impl Look {
     fn see_tiles(
         &self,
         mut strip: Strip,
-        mask: Option<&Arc<Mask>>,
+        whole: Option<&Arc<Mask>>,
     ) -> Result<(Finding, Times, usize), Failure> {
-        let whole = mask;
         let failed = |e: acdclip_model::Error| Failure::Failed(e.to_string());
         let (mut times, mut batch) = (Times::default(), 0);
         // An interlaced frame's field has half of its rows.

@@ -84,6 +84,13 @@ impl Hub {
         Ok(settings)
     }
 
+    /// Whether a frame has come.
+    pub(super) fn has_seen_frames(&self) -> bool {
+        self.stats()
+            .get("frames")
+            .is_ok_and(|frames: u64| frames > 0)
+    }
+
     /// The element's figures.
     pub(super) fn stats(&self) -> gst::Structure {
         self.acdclip.property("stats")

@@ -92,7 +92,13 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let recorder = Recorder::start(&args.record, &pipeline, &hub)?;
     say(format_args!("watching at {}", door.url()))?;
     let serving = Serving::start(door, &hub)?;
-    let end = play(&pipeline, &hub, recorder.as_ref(), &stop);
+    let end = match play(&pipeline, &hub, recorder.as_ref(), &stop) {
+        End::Over if !hub.has_seen_frames() => End::Failed(format!(
+            "{}: wanted a video, found no frame in it",
+            source.label()
+        )),
+        end => end,
+    };
     let stopped = pipeline.set_state(gst::State::Null);
     if let Some(recorder) = recorder {
         recorder.finish();

@@ -332,6 +332,11 @@ fn it_ends_with_the_video_or_by_ctrl_c() {
     assert!(monitor.wait().0.success());
     drop(viewer);
 
+    let empty = "videotestsrc num-buffers=0";
+    let (status, complaints) = Monitor::start(&[], empty).wait();
+    assert_eq!(status.code(), Some(1));
+    assert!(complaints.contains("found no frame"), "{complaints}");
+
     let broken = "filesrc location=Cargo.toml";
     let (status, complaints) = Monitor::start(&[], broken).wait();
     assert_eq!(status.code(), Some(1));
