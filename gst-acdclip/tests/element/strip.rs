@@ -456,8 +456,12 @@ fn in_latest_frames_that_overlap_carry_what_is_known_of_their_lines_where_they_s
         std::thread::sleep(std::time::Duration::from_millis(20 + n as u64));
         let meta = gst::meta::CustomMeta::from_buffer(&left, "AcdClipMeta").ok()?;
         let regions = meta.structure().get::<gst::Array>("regions").unwrap();
+        if regions.is_empty() {
+            assert!(!meta.structure().get::<bool>("anomalous").unwrap());
+        }
         let region: gst::Structure = regions.first()?.get().unwrap();
         assert!(meta.structure().get::<u64>("age").unwrap() > 0);
+        assert!(meta.structure().get::<bool>("anomalous").unwrap());
         Some((16 * n as u64, region))
     });
     let (top, region) = found.expect("a frame that carries the disc");

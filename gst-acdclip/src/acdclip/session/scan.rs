@@ -147,15 +147,19 @@ impl Session {
             _ => 0,
         };
         let rows = rows.min(height) as u32;
+        let regions = record.regions.iter();
+        let regions: Vec<_> = regions
+            .filter_map(|region| scrolled(region, rows))
+            .collect();
+        // A flaw that has left the picture is no alarm of what it shows now.
+        let event_id = regions.iter().filter_map(|region| region.event_id).min();
         let record = Record {
             pts: buffer.pts().map(gst::ClockTime::nseconds),
             frame,
             age,
-            regions: record
-                .regions
-                .iter()
-                .filter_map(|region| scrolled(region, rows))
-                .collect(),
+            anomalous: event_id.is_some(),
+            event_id,
+            regions,
             ..record.clone()
         };
         Some((record, map.scrolled(rows)))
