@@ -1,7 +1,7 @@
 //! Keeps the memory of large tensors in the process between steps.
 //!
 //! glibc gives every freed block above its threshold back to the kernel, which has to clear the same pages again at the next step: a third of
-//! a training step's time on the CPU. The only `unsafe` code of this crate.
+//! a training step's time on the CPU.
 #![allow(unsafe_code)]
 
 /// Tells the C library's allocator to keep freed memory for the next allocation. Does nothing where that library is not glibc.

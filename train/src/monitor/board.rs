@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::{
     findings::{Moment, Rect, Seen, Told},
     pictures::Pictures,
+    webrtc::Way,
 };
 
 /// Milliseconds of the score that are remembered.
@@ -86,6 +87,8 @@ pub(super) struct Status {
     pub(super) problem: Option<String>,
     /// What does not end it.
     pub(super) warning: Option<String>,
+    /// How the live picture is to be had.
+    pub(super) picture: Way,
     /// Whether events are recorded.
     pub(super) records: bool,
 }

@@ -33,13 +33,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes that a page may send, which has nothing to say.
 const LONGEST: usize = 256;
 
-fn full() -> Response {
+/// The answer to one viewer too many.
+pub(super) fn full() -> Response {
     let retry = [(header::RETRY_AFTER, "5")];
     let why = "as many viewers as --max-viewers allows are watching already; wanted one fewer\n";
     (StatusCode::SERVICE_UNAVAILABLE, retry, why).into_response()
 }
 
-fn seat(seats: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+/// A seat, if one is free.
+pub(super) fn seat(seats: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
     Arc::clone(seats).try_acquire_owned().ok()
 }
 

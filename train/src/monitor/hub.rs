@@ -8,17 +8,24 @@ use tokio::sync::Semaphore;
 
 use super::{
     board::{Board, Settings},
+    findings,
     pictures::Pictures,
+    pipeline::element,
+    webrtc::Broadcast,
 };
+use crate::outcome::Outcome;
 
 /// One stream, and who looks at it.
 pub(super) struct Hub {
     pub(super) board: Board,
     pub(super) pictures: Pictures,
+    /// The picture by WebRTC, where it is to be had.
+    pub(super) broadcast: Option<Arc<Broadcast>>,
     /// Seats of those who see the picture.
     pub(super) viewers: Arc<Semaphore>,
     /// Seats of those who are told what changes.
     pub(super) readers: Arc<Semaphore>,
+    seats: usize,
     acdclip: gst::Element,
     /// Settings are made one after the other.
     setting: Mutex<()>,
@@ -55,16 +62,22 @@ impl Change {
 }
 
 impl Hub {
-    /// Of a stream through that element, for so many viewers.
-    pub(super) fn new(acdclip: gst::Element, viewers: usize) -> Self {
-        Self {
+    /// Of the stream of that pipeline, for so many viewers.
+    pub(super) fn new(
+        pipeline: &gst::Pipeline,
+        broadcast: Option<Arc<Broadcast>>,
+        viewers: usize,
+    ) -> Outcome<Self> {
+        Ok(Self {
             board: Board::default(),
             pictures: Pictures::default(),
+            broadcast,
             viewers: Arc::new(Semaphore::new(viewers)),
             readers: Arc::new(Semaphore::new(viewers)),
-            acdclip,
+            seats: viewers,
+            acdclip: element(pipeline, "acdclip")?,
             setting: Mutex::default(),
-        }
+        })
     }
 
     /// Sets what a viewer wants, on the element and on every page.
@@ -94,5 +107,17 @@ impl Hub {
     /// The element's figures.
     pub(super) fn stats(&self) -> gst::Structure {
         self.acdclip.property("stats")
+    }
+
+    /// The element's figures and how many see the picture.
+    pub(super) fn figures(&self) -> serde_json::Value {
+        let mut figures = findings::json(&self.stats());
+        let seats = self.seats - self.viewers.available_permits();
+        figures["viewers"] = seats.into();
+        if let Some(broadcast) = &self.broadcast {
+            figures["viewers-webrtc"] = broadcast.viewers().into();
+            figures["webrtc-encoding"] = broadcast.is_encoding().into();
+        }
+        figures
     }
 }

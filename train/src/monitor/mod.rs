@@ -25,6 +25,7 @@ mod pipeline;
 mod record;
 mod server;
 mod source;
+mod webrtc;
 
 use self::{
     board::{Phase, now},
@@ -60,6 +61,8 @@ pub(crate) struct Args {
     pipeline: pipeline::PipelineArgs,
     #[command(flatten)]
     record: record::RecordArgs,
+    #[command(flatten)]
+    way: webrtc::WayArgs,
     /// Viewers at once, at most.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
     max_viewers: u16,
@@ -85,9 +88,13 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let source = Source::parse(&args.source)?;
     let door = args.listen.open()?;
     let pipeline = pipeline::build(&args.pipeline, &source, args.record.branch().as_ref())?;
-    let acdclip = pipeline::element(&pipeline, "acdclip")?;
-    let hub = Arc::new(Hub::new(acdclip, args.max_viewers.into()));
-    hub.board.tell(|status| status.source = source.label());
+    let (way, broadcast) = args.way.open(&door, args.pipeline.bits())?;
+    let hub = Hub::new(&pipeline, broadcast, args.max_viewers.into())?;
+    let hub = Arc::new(hub);
+    hub.board.tell(|status| {
+        status.source = source.label();
+        status.picture = way;
+    });
     pipeline::connect(&pipeline, &hub)?;
     let recorder = Recorder::start(&args.record, &pipeline, &hub)?;
     say(format_args!("watching at {}", door.url()))?;
@@ -164,7 +171,7 @@ fn play(
         }
         if counted.elapsed() >= COUNT {
             counted = Instant::now();
-            hub.board.count(findings::json(&hub.stats()));
+            hub.board.count(hub.figures());
         }
     }
 }

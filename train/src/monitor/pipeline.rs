@@ -17,6 +17,9 @@ use gst_app::{AppSink, AppSinkCallbacks};
 use super::{board::now, findings::Seen, hub::Hub, pictures::Picture, source::Source};
 use crate::outcome::{Failure, Outcome};
 
+/// Pixels of video that a bit is enough for, as good as the picture as JPEG looks.
+const PIXELS_A_BIT: u64 = 10;
+
 /// What is set on the element, on the command line.
 #[derive(Debug, clap::Args)]
 pub(super) struct PipelineArgs {
@@ -46,6 +49,15 @@ pub(super) struct PipelineArgs {
     picture_rate: u32,
 }
 
+impl PipelineArgs {
+    /// Bits a second that the page's picture is worth as video, at most.
+    pub(super) fn bits(&self) -> u32 {
+        let pixels = u64::from(self.picture_size).pow(2) * 9 / 16 * u64::from(self.picture_rate);
+        let bits = (pixels / PIXELS_A_BIT).clamp(300_000, 8_000_000);
+        bits as u32
+    }
+}
+
 /// Where else the decoded video goes before the element draws on it; gst-launch's words for a branch.
 pub(super) struct Branch(pub(super) String);
 
@@ -64,7 +76,7 @@ pub(super) fn build(
          ! acdclip name=acdclip ! tee name=scored \
          scored. ! queue leaky=downstream max-size-buffers=2 max-size-bytes=0 max-size-time=0 \
          ! videorate drop-only=true max-rate={rate} ! videoscale ! videoconvert \
-         ! video/x-raw,width=[1,{size}],height=[1,{size}],pixel-aspect-ratio=1/1 ! jpegenc quality=85 \
+         ! video/x-raw,format=I420,width=[1,{size}],height=[1,{size}],pixel-aspect-ratio=1/1 ! jpegenc name=still quality=85 \
          ! appsink name=pictures sync=false max-buffers=1 drop=true",
         source.launch_text()
     );
@@ -145,6 +157,17 @@ pub(super) fn connect(pipeline: &gst::Pipeline, hub: &Arc<Hub>) -> Outcome {
             }
             gst::PadProbeReturn::Ok
         });
+    if let Some(broadcast) = hub.broadcast.clone() {
+        let pad = element(pipeline, "still")?.static_pad("sink");
+        pad.ok_or_else(missing)?
+            .add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+                let frame = info.buffer().zip(pad.current_caps());
+                if let Some((buffer, caps)) = frame {
+                    broadcast.take(buffer, &caps);
+                }
+                gst::PadProbeReturn::Ok
+            });
+    }
     let sink = element(pipeline, "pictures")?.downcast::<AppSink>();
     let watcher = Arc::clone(hub);
     let callbacks = AppSinkCallbacks::builder().new_sample(move |sink| {

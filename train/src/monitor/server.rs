@@ -7,7 +7,7 @@ use axum::{
     extract::DefaultBodyLimit,
     middleware,
     response::Html,
-    routing::{any, get, post},
+    routing::{any, delete, get, post},
 };
 use axum_server::{Handle, tls_rustls::RustlsConfig};
 use tokio::runtime::{Builder, Runtime};
@@ -17,6 +17,7 @@ use super::{
     guard::{self, Guard, text},
     hub::Hub,
     listen::Door,
+    webrtc::signal,
 };
 use crate::outcome::{Failure, Outcome};
 
@@ -92,6 +93,15 @@ fn router(guard: Guard, hub: Arc<Hub>) -> Router {
             }),
         )
         .route(
+            "/picture.js",
+            get(async || {
+                text(
+                    "text/javascript; charset=utf-8",
+                    include_str!("page/picture.js"),
+                )
+            }),
+        )
+        .route(
             "/chart.js",
             get(async || {
                 text(
@@ -109,6 +119,9 @@ fn router(guard: Guard, hub: Arc<Hub>) -> Router {
             get(async || text("image/svg+xml", include_str!("page/icon.svg"))),
         )
         .route("/live.mjpeg", get(feed::live))
+        .route("/api/webrtc", post(signal::offer))
+        .route("/api/webrtc/{id}", delete(signal::leave))
+        .route("/api/webrtc/{id}/answer", post(signal::answer))
         .route("/api/updates", any(feed::updates))
         .route("/api/state", get(api::state))
         .route("/api/picture.jpg", get(api::picture))

@@ -6,6 +6,7 @@ use crate::{
     common::shared,
     running::{BALL, Monitor},
     webdriver::Browser,
+    webrtc,
 };
 
 const TOKEN: &str = "0123456789abcdef-token";
@@ -17,10 +18,22 @@ const TAB: &str = "\u{e004}";
 const UP: &str = "\u{e013}";
 const LEFT: &str = "\u{e012}";
 
+/// What shows the picture.
+const SHOWN: &str =
+    "document.getElementById(document.body.dataset.picture === 'webrtc' ? 'video' : 'picture')";
+
+/// Its width.
+const WIDTH: &str = "(i => i.videoWidth ?? i.naturalWidth)";
+
 /// A number that changes with the picture.
-const SUM: &str = "(() => { const c = document.createElement('canvas'); const i = document.getElementById('picture'); \
-    c.width = i.naturalWidth; c.height = i.naturalHeight; const x = c.getContext('2d'); x.drawImage(i, 0, 0); \
-    return x.getImageData(0, 0, c.width, c.height).data.reduce((sum, value, at) => (sum + value * (at % 8191)) % 4294967291, 0); })()";
+const SUM: &str = "(i => { const c = document.createElement('canvas'); \
+    c.width = i.videoWidth ?? i.naturalWidth; c.height = i.videoHeight ?? i.naturalHeight; const x = c.getContext('2d'); x.drawImage(i, 0, 0); \
+    return x.getImageData(0, 0, c.width, c.height).data.reduce((sum, value, at) => (sum + value * (at % 8191)) % 4294967291, 0); })";
+
+/// Pixels of the video that are bright.
+const BRIGHT: &str = "(() => { const c = document.createElement('canvas'); const v = document.getElementById('video'); \
+    c.width = v.videoWidth; c.height = v.videoHeight; const x = c.getContext('2d'); x.drawImage(v, 0, 0); \
+    const d = x.getImageData(0, 0, c.width, c.height).data; let n = 0; for (let i = 0; i < d.length; i += 4) n += d[i] > 150; return n; })()";
 
 /// Pixels of the chart in the colour of the score or of an alarm.
 const DRAWN: &str = "(() => { const c = document.getElementById('chart'); const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; \
@@ -37,9 +50,9 @@ fn text(element: &str) -> String {
 /// The picture is there, and becomes another.
 fn assert_live(browser: &Browser) {
     browser.wait_for("document.body.dataset.link === 'live'");
-    browser.wait_for("document.getElementById('picture').naturalWidth > 0");
-    let before = browser.run(&format!("return {SUM}"));
-    browser.wait_for(&format!("{SUM} !== {before}"));
+    browser.wait_for(&format!("{WIDTH}({SHOWN}) > 0"));
+    let before = browser.run(&format!("return {SUM}({SHOWN})"));
+    browser.wait_for(&format!("{SUM}({SHOWN}) !== {before}"));
 }
 
 #[test]
@@ -186,4 +199,85 @@ fn a_colonoscopy_is_shown() {
     browser.wait_for("Number(document.getElementById('score').innerText) > 0 && document.querySelectorAll('#figures div').length > 3");
     browser.wait_for(&format!("{DRAWN} > 50"));
     browser.photograph("colonoscopy.png");
+}
+
+/// It plays by WebRTC: its time goes on, and what it shows is no black.
+fn assert_plays(browser: &Browser) {
+    browser.wait_for("document.body.dataset.picture === 'webrtc'");
+    browser.wait_for("document.getElementById('video').videoWidth === 160");
+    let time = browser.run("return document.getElementById('video').currentTime");
+    browser.wait_for(&format!(
+        "document.getElementById('video').currentTime > {time} + 0.5"
+    ));
+    browser.wait_for(&format!("{BRIGHT} > 50"));
+    assert_live(browser);
+}
+
+#[test]
+fn the_picture_comes_by_webrtc_to_three_at_once() {
+    if !webrtc::is_there() {
+        return;
+    }
+    let Some(browser) = Browser::start(1600, 900) else {
+        return;
+    };
+    let monitor = Monitor::start(&[], BALL);
+    browser.open(&monitor.url);
+    for _ in 0..2 {
+        browser.open_window();
+        browser.open(&monitor.url);
+    }
+    let windows = browser.windows();
+    for window in &windows {
+        browser.switch(window);
+        assert_plays(&browser);
+    }
+    browser.wait_for(&format!(
+        "{}.includes('WebRTC, VP8, 160 × 120')",
+        text("figures")
+    ));
+    browser.photograph("webrtc.png");
+    webrtc::wait_for_viewers(&monitor, 3);
+
+    // They go one after the other; those that are left see it on.
+    for (gone, window) in windows[1..].iter().enumerate() {
+        browser.switch(window);
+        browser.close_window();
+        browser.switch(&windows[0]);
+        webrtc::wait_for_viewers(&monitor, 2 - gone as u64);
+        assert_plays(&browser);
+    }
+    browser.open("about:blank");
+    let left = webrtc::wait_for_viewers(&monitor, 0);
+    assert_eq!(
+        (&left["viewers"], &left["webrtc-encoding"]),
+        (&json!(0), &json!(false))
+    );
+    monitor.wait_for("frames without a viewer", |state| {
+        state["stats"]["frames"].as_u64() > left["frames"].as_u64()
+    });
+}
+
+#[test]
+fn where_webrtc_fails_the_picture_comes_all_the_same() {
+    let Some(browser) = Browser::start(1600, 900) else {
+        return;
+    };
+    let monitor = Monitor::start(&[], BALL);
+    // A connection that is never made: what is on the way does not arrive.
+    browser.prepare("RTCPeerConnection.prototype.setRemoteDescription = async () => {}; RTCPeerConnection.prototype.setLocalDescription = () => new Promise(() => {})");
+    browser.open(&monitor.url);
+    browser.wait_for("document.body.dataset.picture === 'mjpeg'");
+    assert_live(&browser);
+    browser.wait_for(&format!("{}.includes('MJPEG')", text("figures")));
+    monitor.wait_for("the place in the other way alone", |state| {
+        state["stats"]["viewers"] == 1
+            && state["stats"]["viewers-webrtc"].as_u64().unwrap_or(0) == 0
+    });
+
+    // A browser without it.
+    browser.prepare("delete window.RTCPeerConnection");
+    browser.open(&monitor.url);
+    assert_live(&browser);
+    assert_eq!(browser.run("return document.body.dataset.picture"), "mjpeg");
 }

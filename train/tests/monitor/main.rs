@@ -9,4 +9,7 @@ mod browser;
 mod record;
 mod running;
 mod server;
+#[path = "../../src/monitor/webrtc/unsafe_description.rs"]
+mod unsafe_description;
 mod webdriver;
+mod webrtc;

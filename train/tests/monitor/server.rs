@@ -44,7 +44,14 @@ fn next_picture(stream: &mut BufReader<TcpStream>) -> Vec<u8> {
 #[test]
 fn what_is_served_comes_from_here_alone() {
     let monitor = Monitor::start(&[], BALL);
-    for path in ["/", "/page.js", "/chart.js", "/style.css", "/icon.svg"] {
+    for path in [
+        "/",
+        "/page.js",
+        "/picture.js",
+        "/chart.js",
+        "/style.css",
+        "/icon.svg",
+    ] {
         let mut answer = monitor.get(path);
         assert_eq!(answer.status(), 200, "{path}");
         let policy = answer.headers()["content-security-policy"]
@@ -101,7 +108,8 @@ fn what_is_served_comes_from_here_alone() {
 #[test]
 fn settings_reach_the_element_and_events_the_page() {
     // Of which the score is low, so that nothing holds an event open.
-    let monitor = Monitor::start(&[], &BALL.replace("ball", "gradient"));
+    let options = ["--picture", "mjpeg"];
+    let monitor = Monitor::start(&options, &BALL.replace("ball", "gradient"));
     monitor.wait_for("score", |state| !state["points"][0].is_null());
     for (change, status) in [
         (json!({"threshold": 1.5}), 422),
@@ -157,7 +165,7 @@ fn settings_reach_the_element_and_events_the_page() {
     assert_eq!(state["stats"]["mode"], "latest");
     assert_eq!(
         state["status"],
-        json!({"phase": "live", "source": "pipeline", "problem": null, "warning": null, "records": false})
+        json!({"phase": "live", "source": "pipeline", "problem": null, "warning": null, "picture": "mjpeg", "records": false})
     );
 }
 
@@ -312,10 +320,12 @@ fn others_are_not_let_in_by_accident() {
 #[test]
 fn it_ends_with_the_video_or_by_ctrl_c() {
     let short = "videotestsrc num-buffers=5 ! video/x-raw,width=160,height=120,framerate=10/1";
-    let (status, complaints) = Monitor::start(&[], short).wait();
+    // Without WebRTC it says nothing of what is missing for that.
+    let options = ["--picture", "mjpeg"];
+    let (status, complaints) = Monitor::start(&options, short).wait();
     assert!(status.success() && complaints.is_empty(), "{complaints}");
 
-    let monitor = Monitor::start(&["--stay"], short);
+    let monitor = Monitor::start(&["--picture", "mjpeg", "--stay"], short);
     let state = monitor.wait_for("end", |state| state["status"]["phase"] == "ended");
     // A file is played as if it were live.
     assert_eq!(

@@ -125,6 +125,21 @@ impl Browser {
         self.post("window", &json!({"handle": window}));
     }
 
+    /// Closes a window; another has to be switched to.
+    pub(crate) fn close_window(&self) {
+        let closed = agent().delete(format!("{}/window", self.session)).call();
+        assert_eq!(closed.unwrap().status(), 200);
+    }
+
+    /// Runs a script in every page that is opened from now on, before its own.
+    pub(crate) fn prepare(&self, script: &str) {
+        let command = "Page.addScriptToEvaluateOnNewDocument";
+        self.post(
+            "goog/cdp/execute",
+            &json!({"cmd": command, "params": {"source": script}}),
+        );
+    }
+
     /// Writes what is seen to a PNG.
     pub(crate) fn photograph(&self, name: &str) {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/monitor");

@@ -1,6 +1,7 @@
 // The page: takes what changes from /api/updates, shows it, and sends what is set to /api/settings.
 
 import { drawChart, timeOfDay } from '/chart.js';
+import { aboutPicture, connectPicture, openPicture } from '/picture.js';
 
 /** Milliseconds without a word from the server after which its connection counts as lost: it speaks every second. */
 const SILENCE = 4000;
@@ -13,7 +14,7 @@ const STEP = 0.01;
 const by = id => document.getElementById(id);
 const body = document.body.dataset;
 const state = { points: [], events: new Map(), settings: undefined, status: undefined, stats: undefined, ahead: 0, pictureAt: undefined };
-let socket, heard = 0, chosen, pictureCount = 0, retry = 500, full = false;
+let socket, heard = 0, chosen, retry = 500, full = false;
 
 // ---- the connection
 
@@ -58,7 +59,7 @@ function hear(update) {
   if (chosen !== undefined && !state.events.has(chosen)) choose(undefined);
   if (update.stats) showStats(update.stats);
   if (update.status) state.status = update.status;
-  if (first && !isOver()) openPicture();
+  if (first && !isOver()) openPicture(state.status.picture);
   showStatus();
   showScore();
   showAlert();
@@ -91,6 +92,7 @@ function showCover() {
   else if (body.link === 'ended') words = 'The stream has ended.';
   else if (body.link === 'failed') words = `The stream has failed.\n${state.status.problem ?? ''}`;
   else if (body.link === 'starting' || body.link === 'connecting') words = 'Waiting for the first picture';
+  else if (body.picture === 'none') words = 'Waiting for the picture';
   else if (still > STILL) words = `No new picture for ${Math.round(still / 1000)} s`;
   if (by('cover').textContent !== words) by('cover').textContent = words;
   by('cover').hidden = !words;
@@ -102,19 +104,13 @@ function serverNow() {
 
 // ---- the picture
 
-function openPicture() {
-  by('picture').src = `/live.mjpeg?${++pictureCount}`;
-}
-
-by('picture').onerror = async () => {
-  if (!socket || isOver()) return;
-  const aborter = new AbortController();
-  const answer = await fetch('/live.mjpeg', { signal: aborter.signal }).catch(() => undefined);
-  full = answer?.status === 503;
-  aborter.abort();
-  showCover();
-  setTimeout(() => { if (socket && !isOver()) openPicture(); }, 2000);
-};
+connectPicture({
+  isWanted: () => Boolean(socket) && !isOver(),
+  newest: () => state.pictureAt,
+  now: serverNow,
+  isFull: () => full,
+  full: isSo => { full = isSo; showCover(); },
+});
 
 // ---- the score and the events
 
@@ -316,6 +312,7 @@ function showStats(stats) {
     'Added to the picture': ms('passage-p95-us'),
     'Network': ms('network-p50-us'),
     'Age of a result': ms('age-p95-us'),
+    'Picture': aboutPicture(),
   };
   by('figures').replaceChildren(...Object.entries(figures).map(([name, value]) => {
     const pair = document.createElement('div');
