@@ -10,6 +10,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+use tokio::task::spawn_blocking;
+
 use super::hub::{Change, Hub};
 
 /// Everything that the page shows, as its updates say it.
@@ -31,6 +33,18 @@ fn jpeg(picture: Option<Bytes>) -> Response {
     match picture {
         Some(jpeg) => ([(header::CONTENT_TYPE, "image/jpeg")], jpeg).into_response(),
         None => (StatusCode::NOT_FOUND, "there is no such picture\n").into_response(),
+    }
+}
+
+/// Has the stream go on from a little before an event.
+pub(super) async fn jump(State(hub): State<Arc<Hub>>, Path(id): Path<u64>) -> Response {
+    // It waits for what is under way in the pipeline.
+    let jumped = spawn_blocking(move || hub.jump_to_event(id)).await;
+    match jumped {
+        Ok(Some(Ok(()))) => StatusCode::NO_CONTENT.into_response(),
+        Ok(Some(Err(why))) => (StatusCode::CONFLICT, format!("{why}\n")).into_response(),
+        Ok(None) => (StatusCode::NOT_FOUND, "there is no such event\n").into_response(),
+        Err(e) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{e}\n")).into_response(),
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     board::{Board, Settings},
-    findings,
+    findings, jump,
     pictures::Pictures,
     pipeline::element,
     webrtc::Broadcast,
@@ -27,6 +27,8 @@ pub(super) struct Hub {
     pub(super) readers: Arc<Semaphore>,
     seats: usize,
     acdclip: gst::Element,
+    /// What the stream comes to before it is as if it were live.
+    pace: gst::Element,
     /// Settings are made one after the other.
     setting: Mutex<()>,
 }
@@ -76,6 +78,7 @@ impl Hub {
             readers: Arc::new(Semaphore::new(viewers)),
             seats: viewers,
             acdclip: element(pipeline, "acdclip")?,
+            pace: element(pipeline, "pace")?,
             setting: Mutex::default(),
         })
     }
@@ -95,6 +98,21 @@ impl Hub {
         }
         self.board.set(settings);
         Ok(settings)
+    }
+
+    /// Whether it can go back to an event.
+    pub(super) fn can_jump(&self) -> bool {
+        jump::is_possible(&self.pace)
+    }
+
+    /// Goes to a little before an event; `None` where there is no such event.
+    pub(super) fn jump_to_event(&self, id: u64) -> Option<Result<(), String>> {
+        let begin = self.board.begin(id)?;
+        if !self.board.is_seekable() {
+            return Some(Err("wanted a file to go back in, found what is live".into()));
+        }
+        self.board.jump();
+        Some(jump::to(&self.pace, begin))
     }
 
     /// Whether a frame has come.

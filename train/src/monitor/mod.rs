@@ -19,6 +19,7 @@ mod feed;
 mod findings;
 mod guard;
 mod hub;
+mod jump;
 mod listen;
 mod pictures;
 mod pipeline;
@@ -99,7 +100,14 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let recorder = Recorder::start(&args.record, &pipeline, &hub)?;
     say(format_args!("watching at {}", door.url()))?;
     let serving = Serving::start(door, &hub)?;
-    let end = match play(&pipeline, &hub, recorder.as_ref(), &stop) {
+    let watch = Watch {
+        pipeline: &pipeline,
+        hub: &hub,
+        recorder: recorder.as_ref(),
+        stop: &stop,
+        stays: args.stay,
+    };
+    let end = match watch.play() {
         End::Over if !hub.has_seen_frames() => End::Failed(format!(
             "{}: wanted a video, found no frame in it",
             source.label()
@@ -111,6 +119,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         recorder.finish();
     }
     hub.pictures.end();
+    hub.board.tell(|status| status.seekable = false);
     tell_end(&hub, &end);
     if let (End::Over | End::Failed(_), true) = (&end, args.stay) {
         if let End::Failed(problem) = &end {
@@ -145,68 +154,99 @@ fn tell_end(hub: &Hub, end: &End) {
     });
 }
 
-/// Plays the video to its end, and tells the hub what the element says.
-fn play(
-    pipeline: &gst::Pipeline,
-    hub: &Hub,
-    recorder: Option<&Recorder>,
-    stop: &AtomicBool,
-) -> End {
-    let Some(bus) = pipeline.bus() else {
-        return End::Failed("the pipeline has no bus".into());
-    };
-    // Why it cannot, if it cannot, is on the bus.
-    let started = pipeline.set_state(gst::State::Playing);
-    let mut counted = Instant::now();
-    loop {
-        if stop.load(Ordering::Relaxed) {
-            return End::Stopped;
-        }
-        let message = bus.timed_pop(TICK);
-        if message.is_none() && started.is_err() {
-            return End::Failed("GStreamer cannot start the source".into());
-        }
-        if let Some(end) = message.and_then(|message| attend(&message, pipeline, hub, recorder)) {
-            return end;
-        }
-        if counted.elapsed() >= COUNT {
-            counted = Instant::now();
-            hub.board.count(hub.figures());
-        }
-    }
+/// The video as it plays.
+struct Watch<'a> {
+    pipeline: &'a gst::Pipeline,
+    hub: &'a Hub,
+    recorder: Option<&'a Recorder>,
+    stop: &'a AtomicBool,
+    /// Whether what has ended is kept to be gone back in.
+    stays: bool,
 }
 
-/// Deals with a message of the pipeline; tells whether it is the last one.
-fn attend(
-    message: &gst::Message,
-    pipeline: &gst::Pipeline,
-    hub: &Hub,
-    recorder: Option<&Recorder>,
-) -> Option<End> {
-    match message.view() {
-        gst::MessageView::Eos(_) => return Some(End::Over),
-        gst::MessageView::Error(e) => {
-            let from = e.src().map_or("GStreamer".into(), |from| from.name());
-            return Some(End::Failed(one_line(&format!("{from}: {}", e.error()))));
-        }
-        gst::MessageView::Warning(w) => {
-            let warning = one_line(&w.error().to_string());
-            warn(&warning);
-            hub.board.tell(|status| status.warning = Some(warning));
-        }
-        gst::MessageView::Element(told) => {
-            if let Some(told) = told.structure().and_then(Told::read) {
-                hub.board.hear(&told);
-                if let Some(recorder) = recorder {
-                    recorder.hear(told);
-                }
+impl Watch<'_> {
+    /// Plays the video to its end, and tells the hub what the element says.
+    fn play(&self) -> End {
+        let Some(bus) = self.pipeline.bus() else {
+            return End::Failed("the pipeline has no bus".into());
+        };
+        // Why it cannot, if it cannot, is on the bus.
+        let started = self.pipeline.set_state(gst::State::Playing);
+        let mut counted = Instant::now();
+        loop {
+            if self.stop.load(Ordering::Relaxed) {
+                return End::Stopped;
+            }
+            let message = bus.timed_pop(TICK);
+            if message.is_none() && started.is_err() {
+                return End::Failed("GStreamer cannot start the source".into());
+            }
+            match message.and_then(|message| self.attend(&message)) {
+                Some(End::Over) if self.stays && self.can_go_back() => self.rest(),
+                Some(end) => return end,
+                None => (),
+            }
+            if counted.elapsed() >= COUNT {
+                counted = Instant::now();
+                self.count();
             }
         }
-        gst::MessageView::Latency(_) => {
-            // A pipeline that cannot tell goes on as it was.
-            let _ = pipeline.recalculate_latency();
-        }
-        _ => (),
     }
-    None
+
+    fn count(&self) {
+        self.hub.board.count(self.hub.figures());
+        self.can_go_back();
+    }
+
+    /// Whether viewers can go back in it, which they are told once.
+    fn can_go_back(&self) -> bool {
+        let board = &self.hub.board;
+        if !board.is_seekable() && self.hub.has_seen_frames() && self.hub.can_jump() {
+            board.tell(|status| status.seekable = true);
+        }
+        board.is_seekable()
+    }
+
+    /// It has ended, and waits for somebody to go back in it.
+    fn rest(&self) {
+        tell_end(self.hub, &End::Over);
+        if let Some(recorder) = self.recorder {
+            recorder.pause();
+        }
+    }
+
+    /// Deals with a message of the pipeline; tells whether it is the last one.
+    fn attend(&self, message: &gst::Message) -> Option<End> {
+        match message.view() {
+            gst::MessageView::Eos(_) => return Some(End::Over),
+            gst::MessageView::Error(e) => {
+                let from = e.src().map_or("GStreamer".into(), |from| from.name());
+                return Some(End::Failed(one_line(&format!("{from}: {}", e.error()))));
+            }
+            gst::MessageView::Warning(w) => {
+                let warning = one_line(&w.error().to_string());
+                warn(&warning);
+                self.hub.board.tell(|status| status.warning = Some(warning));
+            }
+            gst::MessageView::Element(told) => {
+                if let Some(told) = told.structure().and_then(Told::read) {
+                    self.hear(told);
+                }
+            }
+            gst::MessageView::Latency(_) => {
+                // A pipeline that cannot tell goes on as it was.
+                let _ = self.pipeline.recalculate_latency();
+            }
+            _ => (),
+        }
+        None
+    }
+
+    /// What is seen again has been recorded the first time.
+    fn hear(&self, told: Told) {
+        let is_again = self.hub.board.hear(&told);
+        if let Some(recorder) = self.recorder.filter(|_| !is_again) {
+            recorder.hear(told);
+        }
+    }
 }

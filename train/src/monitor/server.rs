@@ -126,6 +126,7 @@ fn router(guard: Guard, hub: Arc<Hub>) -> Router {
         .route("/api/state", get(api::state))
         .route("/api/picture.jpg", get(api::picture))
         .route("/api/events/{id}/peak.jpg", get(api::event_picture))
+        .route("/api/events/{id}/jump", post(api::jump))
         .route("/api/settings", post(api::set))
         .with_state(hub)
         .merge(token)

@@ -5,6 +5,7 @@ use serde_json::json;
 use crate::{
     common::shared,
     running::{BALL, Monitor},
+    server,
     webdriver::Browser,
     webrtc,
 };
@@ -280,4 +281,37 @@ fn where_webrtc_fails_the_picture_comes_all_the_same() {
     browser.open(&monitor.url);
     assert_live(&browser);
     assert_eq!(browser.run("return document.body.dataset.picture"), "mjpeg");
+}
+
+#[test]
+fn a_click_on_an_event_goes_back_in_a_file() {
+    let Some(browser) = Browser::start(1600, 900) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let film = server::film(folder.path());
+    let monitor = Monitor::start(&["--stay"], film.to_str().unwrap());
+    monitor.set(&json!({"threshold": 0.0, "map_threshold": 1.0}));
+    browser.open(&monitor.url);
+    let item = "document.querySelector('#events button')";
+    for way in ["click", "key"] {
+        browser.wait_for("document.body.dataset.link === 'ended'");
+        browser.wait_for(&format!("{item}.innerText.startsWith('0:00')"));
+        match way {
+            "click" => browser.run(&format!("{item}.click()")),
+            _ => browser.run(&format!("{item}.focus()")),
+        };
+        if way == "key" {
+            browser.strike(&[ENTER]);
+        }
+        browser.wait_for("document.body.dataset.link === 'live'");
+        browser.wait_for(&format!("{}.includes('goes on from before')", text("news")));
+        browser.wait_for(&is_seen("alert"));
+        browser.strike(&[ESCAPE]);
+        assert_live(&browser);
+        assert_eq!(
+            browser.run("return document.querySelectorAll('#events li').length"),
+            1
+        );
+    }
 }

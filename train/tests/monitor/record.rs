@@ -9,7 +9,10 @@ use std::{
 use gst::prelude::*;
 use serde_json::{Value, json};
 
-use crate::running::{LONG, Monitor};
+use crate::{
+    running::{LONG, Monitor, agent},
+    server,
+};
 
 const CAPS: &str = "video/x-raw,width=160,height=120,framerate=10/1";
 
@@ -133,6 +136,45 @@ fn what_comes_raw_is_encoded_once() {
     assert_eq!(kind, "video/x-h264");
     assert!((15..=20).contains(&frames), "{frames}");
     assert_eq!(lines.len(), 1);
+}
+
+#[test]
+fn what_is_seen_again_is_not_recorded_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let profile = alarm(folder.path());
+    let film = server::film(folder.path());
+    let clips_folder = folder.path().join("clips");
+    let options = [
+        "--stay",
+        "--profile",
+        profile.to_str().unwrap(),
+        "--record",
+        clips_folder.to_str().unwrap(),
+    ];
+    let monitor = Monitor::start(&options, film.to_str().unwrap());
+    // At its end the clip is whole, though the monitor goes on.
+    let is_over = |state: &Value| state["status"]["phase"] == "ended";
+    monitor.wait_for("end of the film", is_over);
+    monitor.wait_for("clip", |state| !state["events"][0]["clip"].is_null());
+    let [clip] = &clips(&clips_folder)[..] else {
+        panic!("one clip")
+    };
+    assert_eq!(play(clip), ("image/jpeg".into(), 60));
+
+    let jumped = agent().post(format!("{}/api/events/1/jump", monitor.url));
+    assert_eq!(jumped.send_empty().unwrap().status(), 204);
+    monitor.wait_for("film again", |state| !is_over(state));
+    monitor.wait_for("end of the film", is_over);
+    monitor.interrupt();
+    let (status, complaints) = monitor.wait();
+    assert!(status.success(), "{complaints}");
+    assert_eq!(clips(&clips_folder).len(), 1);
+    let journal = fs::read_to_string(clips_folder.join("events.jsonl")).unwrap();
+    let event: Value = serde_json::from_str(&journal).unwrap();
+    assert!(
+        event["end_pts"].as_u64() > event["begin_pts"].as_u64(),
+        "{event}"
+    );
 }
 
 #[test]

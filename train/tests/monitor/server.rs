@@ -3,9 +3,11 @@
 use std::{
     io::{BufRead, BufReader, Read},
     net::TcpStream,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
+use gst::prelude::*;
 use serde_json::json;
 use ureq::{
     Agent,
@@ -165,7 +167,7 @@ fn settings_reach_the_element_and_events_the_page() {
     assert_eq!(state["stats"]["mode"], "latest");
     assert_eq!(
         state["status"],
-        json!({"phase": "live", "source": "pipeline", "problem": null, "warning": null, "picture": "mjpeg", "records": false})
+        json!({"phase": "live", "source": "pipeline", "problem": null, "warning": null, "picture": "mjpeg", "seekable": false, "records": false})
     );
 }
 
@@ -199,6 +201,71 @@ fn viewers_do_not_wait_for_each_other_and_are_so_many_at_most() {
         assert!(begun.elapsed() < LONG, "a seat does not become free");
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+#[test]
+fn a_file_goes_on_from_before_an_event() {
+    let folder = tempfile::tempdir().unwrap();
+    let film = film(folder.path());
+    let monitor = Monitor::start(&["--stay"], film.to_str().unwrap());
+    let jump = |id: u64| {
+        let url = format!("{}/api/events/{id}/jump", monitor.url);
+        agent().post(url).send_empty().unwrap().status().as_u16()
+    };
+    monitor.set(&json!({"threshold": 0.0, "map_threshold": 1.0}));
+    let state = monitor.wait_for("end", |state| state["status"]["phase"] == "ended");
+    assert_eq!(state["status"]["seekable"], true);
+    let [event] = &state["events"].as_array().unwrap()[..] else {
+        panic!("{state}")
+    };
+    assert_eq!((event["id"].as_u64(), jump(99)), (Some(1), 404));
+    assert_eq!(state["stats"]["frames"], 60);
+
+    // What is seen again is the same event, open once more.
+    for _ in 0..2 {
+        assert_eq!(jump(1), 204);
+        let state = monitor.wait_for("the event again", |state| {
+            state["status"]["phase"] == "live" && state["events"][0]["end"].is_null()
+        });
+        assert_eq!(state["events"].as_array().unwrap().len(), 1, "{state}");
+        assert_eq!(
+            state["events"][0]["stream_seconds"],
+            event["stream_seconds"]
+        );
+        let state = monitor.wait_for("end", |state| state["status"]["phase"] == "ended");
+        let event = &state["events"][0];
+        assert!(event["end"].as_u64() >= event["begin"].as_u64(), "{event}");
+    }
+    monitor.interrupt();
+    let (status, complaints) = monitor.wait();
+    assert!(status.success(), "{complaints}");
+
+    // What is live cannot.
+    let monitor = Monitor::start(&[], BALL);
+    monitor.set(&json!({"threshold": 0.0}));
+    monitor.wait_for("event", |state| !state["events"][0].is_null());
+    let url = format!("{}/api/events/1/jump", monitor.url);
+    let mut refused = agent().post(url).send_empty().unwrap();
+    let why = refused.body_mut().read_to_string().unwrap();
+    assert!(refused.status() == 409 && why.contains("live"), "{why}");
+}
+
+/// A film of six seconds, in which a ball moves.
+pub(crate) fn film(folder: &Path) -> PathBuf {
+    let film = folder.join("ball.mkv");
+    gst::init().unwrap();
+    let text = format!(
+        "videotestsrc pattern=ball num-buffers=60 ! video/x-raw,width=160,height=120,framerate=10/1 ! jpegenc ! matroskamux ! filesink location={}",
+        film.display()
+    );
+    let pipeline = gst::parse::launch(&text).unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
+    let wait = gst::ClockTime::from_seconds(LONG.as_secs());
+    let last = pipeline.bus().unwrap().timed_pop_filtered(wait, &kinds);
+    assert_eq!(last.unwrap().type_(), gst::MessageType::Eos);
+    pipeline.set_state(gst::State::Null).unwrap();
+    film
 }
 
 #[test]

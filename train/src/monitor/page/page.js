@@ -40,7 +40,7 @@ function lose() {
 }
 
 function hear(update) {
-  const first = update.whole;
+  const first = update.whole, wasOver = isOver();
   heard = performance.now();
   retry = 500;
   full = false;
@@ -59,7 +59,8 @@ function hear(update) {
   if (chosen !== undefined && !state.events.has(chosen)) choose(undefined);
   if (update.stats) showStats(update.stats);
   if (update.status) state.status = update.status;
-  if (first && !isOver()) openPicture(state.status.picture);
+  // Somebody may go back in what has ended.
+  if ((first || body.picture === 'none' && wasOver) && !isOver()) openPicture(state.status.picture);
   showStatus();
   showScore();
   showAlert();
@@ -142,8 +143,8 @@ function addEvent(event, isOld) {
   by('count').textContent = state.events.size;
   if (chosen === event.id) showPeak();
   if (state.settings?.muted) return;
-  // One that goes on when the page is opened is as good as new.
-  if (!known && !(isOld && event.end)) by('announcement').textContent = `Alert: something abnormal, score ${event.peak.toFixed(2)}`;
+  // One that goes on when the page is opened is as good as new, and one that is seen again after a jump.
+  if ((!known && !(isOld && event.end)) || (known?.end && !event.end)) by('announcement').textContent = `Alert: something abnormal, score ${event.peak.toFixed(2)}`;
   else if (event.end && known && !known.end) by('news').textContent = `Event over after ${duration(event)}`;
 }
 
@@ -152,7 +153,10 @@ function newItem(id) {
   item.dataset.id = id;
   const button = document.createElement('button');
   button.type = 'button';
-  button.onclick = () => choose(id);
+  button.onclick = () => {
+    choose(id);
+    if (state.status.seekable) jump(id);
+  };
   const image = document.createElement('img');
   image.alt = '';
   button.append(image, ...['when', 'what', 'file'].map(name => Object.assign(document.createElement('span'), { className: name })));
@@ -170,10 +174,18 @@ function fillItem(item, event) {
     image.src = source;
     image.dataset.at = Date.now();
   }
-  when.textContent = timeOfDay(event.begin);
+  when.textContent = moment(event);
   what.replaceChildren(`peak ${event.peak.toFixed(2)} · `, event.end ? duration(event) : Object.assign(document.createElement('span'), { className: 'open', textContent: '▲ now' }));
   file.textContent = event.clip ? 'recorded' : '';
   file.title = event.clip ?? '';
+}
+
+/** Where it is in a file, when it was in what is live. */
+function moment(event) {
+  if (!state.status?.seekable) return timeOfDay(event.begin);
+  const seconds = Math.floor(event.stream_seconds), digits = number => String(number).padStart(2, '0');
+  const hours = Math.floor(seconds / 3600);
+  return `${hours ? `${hours}:${digits(Math.floor(seconds / 60) % 60)}` : Math.floor(seconds / 60)}:${digits(seconds % 60)}`;
 }
 
 function duration(event) {
@@ -208,10 +220,10 @@ function showPeak() {
   body.review = event ? 'yes' : 'no';
   by('peak').hidden = !event;
   if (!event) return;
-  by('peak-words').textContent = `Not live: worst frame of the event at ${timeOfDay(event.begin)}, score ${event.peak.toFixed(2)}, ${event.end ? duration(event) : 'going on'}`;
+  by('peak-words').textContent = `Not live: worst frame of the event at ${moment(event)}, score ${event.peak.toFixed(2)}, ${event.end ? duration(event) : 'going on'}`;
   const source = event.picture ? `/api/events/${event.id}/peak.jpg?${event.picture}` : '';
   if (by('peak-picture').getAttribute('src') !== source) by('peak-picture').src = source;
-  by('peak-picture').alt = `Worst frame of the event at ${timeOfDay(event.begin)}`;
+  by('peak-picture').alt = `Worst frame of the event at ${moment(event)}`;
   markPeak(event);
 }
 
@@ -226,6 +238,14 @@ function markPeak({ region, size }) {
   const path = document.createElementNS('http://www.w3.org/2000/svg', 'path');
   path.setAttribute('d', [corner(x, y, 1, 1), corner(x + w, y, -1, 1), corner(x, y + h, 1, -1), corner(x + w, y + h, -1, -1)].join(''));
   marker.append(path);
+}
+
+/** Has a file go on from a little before an event, for everybody who watches. */
+async function jump(id) {
+  const answer = await fetch(`/api/events/${id}/jump`, { method: 'POST' }).catch(() => undefined);
+  by('complaint').textContent = answer?.ok ? '' : `Not gone back: ${answer ? (await answer.text()).trim() : 'no connection'}`;
+  const event = state.events.get(id);
+  if (answer?.ok && event) by('news').textContent = `The video goes on from before the event at ${moment(event)}`;
 }
 
 by('back').onclick = () => choose(undefined);

@@ -86,6 +86,8 @@ enum Said {
     Told(Told),
     /// Frames are missing here.
     Gap,
+    /// Nothing follows on what has come so far.
+    Cut,
     /// That was all.
     End,
 }
@@ -100,6 +102,21 @@ struct Inlet {
 }
 
 impl Inlet {
+    /// Has what is written end where the stream jumps: between the frames before and after.
+    fn cut_at_jumps(&self, pad: &gst::Pad) {
+        let inlet = self.clone();
+        let kinds = gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::EVENT_FLUSH;
+        pad.add_probe(kinds, move |_, info| {
+            let is_jump = info
+                .event()
+                .is_some_and(|event| event.type_() == gst::EventType::FlushStop);
+            if is_jump && inlet.sender.try_send(Said::Cut).is_err() {
+                inlet.is_broken.store(true, Ordering::Relaxed);
+            }
+            gst::PadProbeReturn::Ok
+        });
+    }
+
     fn take(&self, buffer: &gst::BufferRef, caps: gst::Caps, pts: Option<gst::ClockTime>) {
         let Some(pts) = pts else { return };
         let is_key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
@@ -186,6 +203,12 @@ impl Recorder {
         let _ = self.sender.send(Said::Told(told));
     }
 
+    /// Ends what is being written for now: the video has come to its end.
+    pub(super) fn pause(&self) {
+        // It has complained about what has ended it.
+        let _ = self.sender.send(Said::Cut);
+    }
+
     /// Ends what is being written. The pipeline, which hands frames over, has stopped.
     pub(super) fn finish(self) {
         let _ = self.sender.send(Said::End);
@@ -199,6 +222,7 @@ fn listen(receiver: &Receiver<Said>, mut writer: Writer) {
             Said::Frame(frame) => writer.take(frame),
             Said::Told(told) => writer.hear(&told),
             Said::Gap => writer.skip(),
+            Said::Cut => writer.cut(),
             Said::End => break,
         }
     }
@@ -219,6 +243,7 @@ fn tap_decoders(pipeline: &gst::Pipeline, inlet: &Inlet) {
             .static_pad("sink")
             .filter(|_| is_decoder && element.downcast_ref::<gst::Bin>().is_none());
         let Some(pad) = pad else { return };
+        inlet.cut_at_jumps(&pad);
         let inlet = inlet.clone();
         pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
             inlet.is_encoded.store(true, Ordering::Relaxed);
@@ -248,8 +273,12 @@ fn tap_raw(pipeline: &gst::Pipeline, inlet: &Inlet) -> Outcome {
         }
         Ok(gst::FlowSuccess::Ok)
     });
-    sink.map_err(|_| missing())?
-        .set_callbacks(callbacks.build());
+    let sink = sink.map_err(|_| missing())?;
+    if let Some(pad) = sink.static_pad("sink") {
+        inlet.cut_at_jumps(&pad);
+    }
+    sink.set_callbacks(callbacks.build());
+    let_flushes_through(&valve);
     let pad = element(pipeline, "pace")?
         .static_pad("sink")
         .ok_or_else(missing)?;
@@ -263,6 +292,29 @@ fn tap_raw(pipeline: &gst::Pipeline, inlet: &Inlet) -> Outcome {
         gst::PadProbeReturn::Remove
     });
     Ok(())
+}
+
+/// A valve that is shut keeps flushes back too, without which what is behind it stays at an end that it has once seen, and the pipeline has none.
+fn let_flushes_through(valve: &gst::Element) {
+    let Some((sink, source)) = valve.static_pad("sink").zip(valve.static_pad("src")) else {
+        return;
+    };
+    let (valve, source) = (valve.downgrade(), source.downgrade());
+    let kinds = gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::EVENT_FLUSH;
+    sink.add_probe(kinds, move |_, info| {
+        let (Some(valve), Some(source)) = (valve.upgrade(), source.upgrade()) else {
+            return gst::PadProbeReturn::Remove;
+        };
+        let flushes = [gst::EventType::FlushStart, gst::EventType::FlushStop];
+        if let Some(event) = info
+            .event()
+            .filter(|event| flushes.contains(&event.type_()))
+            && valve.property("drop")
+        {
+            source.push_event(event.clone());
+        }
+        gst::PadProbeReturn::Ok
+    });
 }
 
 #[cfg(test)]

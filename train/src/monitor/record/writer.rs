@@ -127,6 +127,19 @@ impl Writer {
         self.complain("the disk is too slow: frames of clips are missing");
     }
 
+    /// What has come so far has come to an end, and events with it.
+    pub(super) fn cut(&mut self) {
+        let newest = self.newest;
+        for entry in self.entries.values_mut() {
+            entry.end_pts.get_or_insert(newest);
+        }
+        self.close();
+        self.ring.clear();
+        self.waiting.clear();
+        self.newest = 0;
+        self.ended = 0;
+    }
+
     /// Takes what is said of an event.
     pub(super) fn hear(&mut self, told: &Told) {
         match told.moment {

@@ -2,61 +2,25 @@
 //!
 //! Times are milliseconds of this machine's clock since 1970; the stream's own are turned into them by when its frames come.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::{SystemTime, UNIX_EPOCH},
-};
+mod events;
+mod scores;
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::body::Bytes;
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::watch;
 
+use self::{
+    events::{Events, Happening, Heard},
+    scores::{Point, Scores},
+};
 use super::{
-    findings::{Moment, Rect, Seen, Told},
+    findings::{Seen, Told},
     pictures::Pictures,
     webrtc::Way,
 };
-
-/// Milliseconds of the score that are remembered.
-const HISTORY: u64 = 600_000;
-/// Milliseconds of which the highest score is kept.
-const STEP: u64 = 100;
-/// Events that are remembered, each with a picture.
-const EVENTS: usize = 200;
-
-/// A score of the chart.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct Point {
-    at: u64,
-    score: f64,
-    anomalous: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    quality: Option<String>,
-}
-
-/// Something abnormal.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub(super) struct Happening {
-    id: u64,
-    begin: u64,
-    /// None while it goes on.
-    end: Option<u64>,
-    peak: f64,
-    peak_at: u64,
-    /// Seconds of the stream at its begin.
-    stream_seconds: f64,
-    region: Option<Rect>,
-    size: (u32, u32),
-    /// Which of its pictures is the newest; 0 while there is none.
-    picture: u64,
-    /// The file that it was recorded in.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    clip: Option<String>,
-    /// Whether a message has told of it.
-    #[serde(skip)]
-    is_told: bool,
-}
 
 /// What viewers can set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
@@ -89,6 +53,8 @@ pub(super) struct Status {
     pub(super) warning: Option<String>,
     /// How the live picture is to be had.
     pub(super) picture: Way,
+    /// Whether it can go back to an event.
+    pub(super) seekable: bool,
     /// Whether events are recorded.
     pub(super) records: bool,
 }
@@ -132,11 +98,8 @@ struct Contents {
     origin: u64,
     picture_at: Option<u64>,
     last_measured: Option<u64>,
-    points: VecDeque<Versioned<Point>>,
-    events: BTreeMap<u64, Versioned<Happening>>,
-    pictures: BTreeMap<u64, Bytes>,
-    /// Events whose worst frame is another now, and when that is shown.
-    wanted: BTreeMap<u64, u64>,
+    scores: Scores,
+    events: Events,
     settings: Versioned<Settings>,
     /// Whether viewers have chosen the thresholds.
     is_set: bool,
@@ -179,20 +142,13 @@ impl Board {
     /// What has changed since `version`; everything since 0.
     pub(super) fn since(&self, version: u64) -> Update {
         let contents = self.contents.lock();
-        let new_points = contents.points.iter().rev();
-        let mut points: Vec<_> = new_points.map_while(|point| point.since(version)).collect();
-        points.reverse();
-        let events = contents.events.values();
         Update {
             version: contents.version,
             whole: version == 0,
             now: now(),
             picture_at: contents.picture_at,
-            points,
-            events: events
-                .filter_map(|event| event.since(version))
-                .filter(|event| event.is_told)
-                .collect(),
+            points: contents.scores.since(version),
+            events: contents.events.since(version),
             settings: contents.settings.since(version),
             status: contents.status.since(version),
             stats: contents.stats.since(version),
@@ -234,7 +190,8 @@ impl Board {
         let mut contents = self.contents.lock();
         contents.origin = now.saturating_sub(milliseconds(pts));
         contents.picture_at = Some(now);
-        let is_first = contents.status.value.phase == Phase::Starting;
+        // Also where somebody has gone back after the end.
+        let is_first = matches!(contents.status.value.phase, Phase::Starting | Phase::Ended);
         drop(contents);
         if is_first {
             self.tell(|status| status.phase = Phase::Live);
@@ -246,62 +203,53 @@ impl Board {
         self.change(|contents| contents.see(seen));
     }
 
-    /// A message has come.
-    pub(super) fn hear(&self, told: &Told) {
-        self.change(|contents| contents.hear(told));
+    /// A message has come; tells whether it is of an event that is known from before a jump.
+    pub(super) fn hear(&self, told: &Told) -> bool {
+        self.change(|contents| contents.hear(told))
+    }
+
+    /// The stream goes on elsewhere.
+    pub(super) fn jump(&self) {
+        self.change(|contents| contents.events.jump());
+    }
+
+    /// Whether the stream can go back to an event.
+    pub(super) fn is_seekable(&self) -> bool {
+        self.contents.lock().status.value.seekable
+    }
+
+    /// Where in the stream an event begins, nanoseconds.
+    pub(super) fn begin(&self, id: u64) -> Option<u64> {
+        self.contents.lock().events.begin(id)
     }
 
     /// The stream has ended, and with it what was open.
     pub(super) fn end_events(&self, now: u64) {
-        self.change(|contents| {
-            let version = contents.version;
-            let open = contents.events.values_mut();
-            for event in open.filter(|event| event.value.end.is_none()) {
-                event.value.end = Some(now);
-                event.version = version;
-            }
-        });
+        self.change(|contents| contents.events.end(now, contents.version));
     }
 
     /// An event was recorded in that file.
     pub(super) fn record(&self, id: u64, clip: &str) {
-        self.change(|contents| {
-            let version = contents.version;
-            if let Some(event) = contents.events.get_mut(&id) {
-                event.value.clip = Some(clip.to_owned());
-                event.version = version;
-            }
-        });
+        self.change(|contents| contents.events.record(id, clip, contents.version));
     }
 
     /// Pictures up to `pts` are there: events that wait for one take it.
     pub(super) fn illustrate(&self, pts: u64, pictures: &Pictures) {
-        let due = {
-            let mut contents = self.contents.lock();
-            let later = contents.wanted.clone();
-            let (due, later) = later.into_iter().partition(|(_, at)| *at <= pts);
-            contents.wanted = later;
-            due
-        };
-        let due: BTreeMap<u64, u64> = due;
+        let due = self.contents.lock().events.due(pts);
         for (id, at) in due {
-            let Some(picture) = pictures.at(at) else {
-                continue;
-            };
-            self.change(|contents| {
-                let version = contents.version;
-                if let Some(event) = contents.events.get_mut(&id) {
-                    event.value.picture = version;
-                    event.version = version;
-                    contents.pictures.insert(id, picture.jpeg);
-                }
-            });
+            if let Some(picture) = pictures.at(at) {
+                self.change(|contents| {
+                    contents
+                        .events
+                        .illustrate(id, picture.jpeg, contents.version);
+                });
+            }
         }
     }
 
     /// The picture of an event's worst frame.
     pub(super) fn picture(&self, id: u64) -> Option<Bytes> {
-        self.contents.lock().pictures.get(&id).cloned()
+        self.contents.lock().events.picture(id)
     }
 }
 
@@ -322,117 +270,38 @@ impl Contents {
         }
         if self.last_measured != Some(seen.measured) {
             self.last_measured = Some(seen.measured);
-            self.draw(seen);
-            self.judge(seen);
+            let at = self.clock(seen.measured);
+            self.scores.draw(seen, at, self.version);
+            self.events.judge(seen, at, self.version);
         }
     }
 
-    /// The chart goes on; of scores that lie close together the highest stays.
-    fn draw(&mut self, seen: &Seen) {
-        let at = self.clock(seen.measured);
-        let point = Point {
-            at,
-            score: seen.score,
-            anomalous: seen.anomalous,
-            quality: seen.quality.clone(),
-        };
-        let version = self.version;
-        match self.points.back_mut() {
-            Some(last) if at < last.value.at + STEP => {
-                if point.score >= last.value.score {
-                    let at = last.value.at;
-                    last.value = Point { at, ..point };
-                    last.version = version;
-                }
-            }
-            _ => self.points.push_back(Versioned {
-                version,
-                value: point,
-            }),
-        }
-        while let Some(first) = self.points.front()
-            && first.value.at + HISTORY < at
-        {
-            self.points.pop_front();
-        }
-    }
-
-    /// Whether it is the worst frame so far of the events that are open in it.
-    fn judge(&mut self, seen: &Seen) {
-        let at = self.clock(seen.measured);
-        for (id, region) in &seen.events {
-            let version = self.version;
-            let event = self.event(*id);
-            if event.value.end.is_none() && seen.score > event.value.peak {
-                event.version = version;
-                event.value.peak = seen.score;
-                event.value.peak_at = at;
-                event.value.region = *region;
-                event.value.size = seen.size;
-                self.wanted.insert(*id, seen.measured);
-            }
-        }
-    }
-
-    fn event(&mut self, id: u64) -> &mut Versioned<Happening> {
-        if !self.events.contains_key(&id) && self.events.len() >= EVENTS {
-            self.forget_oldest();
-        }
-        self.events.entry(id).or_insert_with(|| Versioned {
-            version: 0,
-            value: Happening {
-                id,
-                ..Happening::default()
-            },
-        })
-    }
-
-    fn forget_oldest(&mut self) {
-        if let Some((id, _)) = self.events.pop_first() {
-            self.pictures.remove(&id);
-            self.wanted.remove(&id);
-        }
-    }
-
-    fn hear(&mut self, told: &Told) {
-        let (version, now) = (self.version, now());
+    fn hear(&mut self, told: &Told) -> bool {
+        let now = now();
         // Of the first frame the message may come before the frame itself.
         if let (None, Some(pts)) = (self.picture_at, told.pts) {
             self.origin = now.saturating_sub(milliseconds(pts));
         }
-        let clock = |pts: Option<u64>| pts.map(|pts| self.clock(pts));
-        let (at, since) = (clock(told.pts), clock(told.since));
-        let event = self.event(told.id);
-        event.version = version;
-        match told.moment {
-            Moment::Begin => {
-                event.value.is_told = true;
-                event.value.begin = since.or(at).unwrap_or(now);
-                let begin = told.since.or(told.pts).unwrap_or_default();
-                event.value.stream_seconds = begin as f64 / 1e9;
-                if told.score > event.value.peak {
-                    event.value.peak = told.score;
-                    event.value.peak_at = at.unwrap_or(now);
-                    event.value.region = told.region;
-                    event.value.size = told.size.unwrap_or_default();
-                    if let Some(pts) = told.pts {
-                        self.wanted.insert(told.id, pts);
-                    }
-                }
-            }
-            Moment::Peak => {
-                event.value.peak = told.score;
-                event.value.peak_at = at.unwrap_or(now);
-            }
-            Moment::End => event.value.end = Some(at.unwrap_or(now)),
-        }
+        // A message may be heard after a jump, which has another origin.
+        let clock = |pts: Option<u64>| pts.map(|pts| self.clock(pts).min(now));
+        let heard = Heard {
+            told,
+            at: clock(told.pts),
+            since: clock(told.since),
+            now,
+        };
+        self.events.hear(&heard, self.version)
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::{super::pictures::Picture, *};
+    use super::{
+        super::{findings::Moment, pictures::Picture},
+        events::EVENTS,
+        *,
+    };
 
     const MS: u64 = 1_000_000;
 
