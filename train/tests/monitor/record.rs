@@ -4,12 +4,14 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use gst::prelude::*;
 use serde_json::{Value, json};
 
 use crate::{
+    common::acdclip,
     running::{LONG, Monitor, agent},
     server,
 };
@@ -174,6 +176,57 @@ fn what_is_seen_again_is_not_recorded_again() {
     assert!(
         event["end_pts"].as_u64() > event["begin_pts"].as_u64(),
         "{event}"
+    );
+}
+
+#[test]
+fn a_full_disk_is_told_and_the_picture_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let profile = alarm(folder.path());
+    let disk = folder.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    // A disk of its own, which nobody else sees and which is gone with the command.
+    let mount = "mount -t tmpfs -o size=256k none \"$0\" && exec \"$@\"";
+    let unshare = |words: &[&std::ffi::OsStr]| {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c", mount]);
+        command.arg(&disk).args(words);
+        command
+    };
+    let can = unshare(&["true".as_ref()]).output();
+    if !can.is_ok_and(|ran| ran.status.success()) {
+        println!(
+            "skipped: this system lets nobody mount a small disk for a test (unshare --user --mount)"
+        );
+        return;
+    }
+    let command = unshare(&[acdclip().get_program()]);
+    let options = [
+        "--picture",
+        "mjpeg",
+        "--profile",
+        profile.to_str().unwrap(),
+        "--record",
+        disk.to_str().unwrap(),
+    ];
+    let source = "videotestsrc is-live=true pattern=snow num-buffers=3000 ! video/x-raw,width=320,height=240,framerate=10/1 ! jpegenc";
+    let monitor = Monitor::start_by(command, &options, source);
+    let state = monitor.wait_for("warning", |state| !state["status"]["warning"].is_null());
+    let warning = state["status"]["warning"].as_str().unwrap().to_owned();
+    assert!(
+        warning.starts_with("--record") && warning.contains("space"),
+        "{warning}"
+    );
+    let frames = state["stats"]["frames"].as_u64();
+    monitor.wait_for("further frames", |state| {
+        state["status"]["phase"] == "live"
+            && state["stats"]["frames"].as_u64() > frames.map(|n| n + 10)
+    });
+    monitor.interrupt();
+    let (status, complaints) = monitor.wait();
+    assert!(
+        status.success() && complaints.contains(&warning),
+        "{complaints}"
     );
 }
 

@@ -38,6 +38,11 @@ impl Monitor {
         Self::run(command, options, source)
     }
 
+    /// Starts it by another command, which ends with that of the monitor.
+    pub(crate) fn start_by(command: Command, options: &[&str], source: &str) -> Self {
+        Self::run(command, options, source)
+    }
+
     fn run(mut command: Command, options: &[&str], source: &str) -> Self {
         command.arg("monitor");
         if !options.contains(&"--listen") {
@@ -105,6 +110,15 @@ impl Monitor {
             assert!(begun.elapsed() < LONG, "no {what} in {state}");
             std::thread::sleep(Duration::from_millis(100));
         }
+    }
+
+    /// Bytes of memory that it has.
+    pub(crate) fn memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = line.unwrap().trim().trim_end_matches(" kB");
+        kilobytes.parse::<u64>().unwrap() << 10
     }
 
     /// Asks it to end, as Ctrl-C does.

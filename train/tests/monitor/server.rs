@@ -203,6 +203,44 @@ fn viewers_do_not_wait_for_each_other_and_are_so_many_at_most() {
     }
 }
 
+/// Reads pictures until they are so many bytes, all of them whole.
+fn look(viewer: &mut BufReader<TcpStream>, wanted: usize) {
+    let mut bytes = 0;
+    while bytes < wanted {
+        bytes += next_picture(viewer).len();
+    }
+}
+
+#[test]
+fn who_never_reads_holds_up_nothing_and_takes_no_memory() {
+    let monitor = Monitor::start(&["--picture", "mjpeg"], SNOW);
+    monitor.wait_for("picture", |state| state["status"]["phase"] == "live");
+    let socket = "GET /api/updates HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                  Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let stuck: Vec<_> = [LIVE, LIVE, LIVE, socket, socket, socket]
+        .iter()
+        .map(|request| monitor.ask(request))
+        .collect();
+    for (_, head) in &stuck {
+        assert!(
+            head.starts_with("HTTP/1.1 200") || head.starts_with("HTTP/1.1 101"),
+            "{head}"
+        );
+    }
+    let (mut viewer, _) = monitor.ask(LIVE);
+    // Until as many pictures are remembered as ever will be.
+    look(&mut viewer, 32 << 20);
+    let frames = |state: &serde_json::Value| state["stats"]["frames"].as_u64().unwrap();
+    let (seen, before) = (frames(&monitor.state()), monitor.memory());
+    look(&mut viewer, 48 << 20);
+    let grown = monitor.memory().saturating_sub(before);
+    assert!(
+        grown < 16 << 20,
+        "{grown} bytes more, while 48 MiB of pictures have passed"
+    );
+    assert!(frames(&monitor.state()) > seen);
+}
+
 #[test]
 fn a_file_goes_on_from_before_an_event() {
     let folder = tempfile::tempdir().unwrap();
