@@ -315,3 +315,38 @@ fn a_click_on_an_event_goes_back_in_a_file() {
         );
     }
 }
+
+#[test]
+fn a_telephone_shows_everything_in_its_width() {
+    let Some(browser) = Browser::start(500, 800) else {
+        return;
+    };
+    browser.narrow(360, 740);
+    let monitor = Monitor::start(&[], BALL);
+    monitor.set(&json!({"threshold": 0.0}));
+    browser.open(&monitor.url);
+    assert_live(&browser);
+    browser.wait_for("document.querySelector('#events img')?.naturalWidth > 0");
+    let fits = "document.documentElement.scrollWidth <= 360";
+    assert_eq!(browser.run(&format!("return {fits}")), true);
+    browser.photograph("narrow.png");
+    browser.run("document.querySelector('#events button').click(); document.getElementById('keys').open = true");
+    browser.wait_for(&is_seen("peak"));
+    assert_eq!(browser.run(&format!("return {fits}")), true);
+    // Nothing lies on the worst frame, or on what is said of it.
+    let apart = "(a, b) => { const [p, q] = [a, b].map(id => document.querySelector(id).getBoundingClientRect()); \
+                 return p.bottom <= q.top + 1 || q.bottom <= p.top + 1 || p.right <= q.left + 1 || q.right <= p.left + 1; }";
+    for (one, other) in [
+        ("#live", "#peak .fit"),
+        ("#alert", "#peak .fit"),
+        ("#alert", "#peak figcaption"),
+        ("#alert", "#live"),
+    ] {
+        assert_eq!(
+            browser.run(&format!("return ({apart})('{one}', '{other}')")),
+            true,
+            "{one} lies on {other}"
+        );
+    }
+    browser.photograph("narrow-worst-frame.png");
+}

@@ -140,6 +140,14 @@ impl Browser {
         );
     }
 
+    /// Makes the page as wide and high as a telephone's.
+    pub(crate) fn narrow(&self, width: u32, height: u32) {
+        let size =
+            json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": true});
+        let command = "Emulation.setDeviceMetricsOverride";
+        self.post("goog/cdp/execute", &json!({"cmd": command, "params": size}));
+    }
+
     /// Writes what is seen to a PNG.
     pub(crate) fn photograph(&self, name: &str) {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/monitor");

@@ -3,6 +3,9 @@
 const COLOURS = { score: '#56b4e9', alarm: '#e69f00', ink: '#e8eef4', soft: '#a3b1bf', line: '#2c3642', band: '#e69f0030', chosen: '#56b4e955' };
 const LEFT = 34, RIGHT = 10, TOP = 14, BOTTOM = 20;
 
+/** Of a chart that is narrower there is no place for as many times. */
+const NARROW = 480;
+
 /** A measurement is joined to the one before if it is no further away than this, in milliseconds. */
 const GAP = 3000;
 
@@ -41,7 +44,7 @@ function drawGrid(context, { x, y, from, now, span, width }) {
     line(context, [[LEFT, y(score)], [width - RIGHT, y(score)]]);
     context.fillText(score.toFixed(1), LEFT - 6, y(score));
   }
-  const step = span * 1000 / 6;
+  const step = span * 1000 / (width < NARROW ? 3 : 6);
   context.textAlign = 'center';
   context.textBaseline = 'top';
   for (let at = Math.ceil(from / step) * step; at < now; at += step) {
