@@ -21,5 +21,5 @@ checked() {
 cargo test --locked --workspace --no-run
 leaks='--leak-check=full --errors-for-leak-kinds=definite --show-leak-kinds=definite'
 checked "$leaks" --test hostile
-checked --leak-check=no --lib unsafe_
+checked --leak-check=no --lib --bin acdclip unsafe_
 checked --leak-check=no --test live -- --test-threads 1 it_bears

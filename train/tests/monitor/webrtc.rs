@@ -14,6 +14,7 @@ use gst_sdp::SDPMessage;
 use serde_json::{Value, json};
 
 use crate::{
+    common::acdclip,
     running::{BALL, LONG, Monitor, agent},
     unsafe_description::{describe, text},
 };
@@ -188,6 +189,59 @@ fn a_receiver_gets_the_stream_and_leaves_nothing_behind() {
             state["stats"]["frames"].as_u64() > seen
         });
     }
+}
+
+#[test]
+fn what_is_missing_for_it_is_told_once() {
+    if !is_there() {
+        return;
+    }
+    // This system's plugins, but for one.
+    let folder = tempfile::tempdir().unwrap();
+    let plugins = folder.path().join("plugins");
+    std::fs::create_dir(&plugins).unwrap();
+    let element = gst::ElementFactory::find("nicesrc").unwrap();
+    let nice = element.plugin().unwrap().filename().unwrap();
+    for plugin in std::fs::read_dir(nice.parent().unwrap()).unwrap() {
+        let path = plugin.unwrap().path();
+        if path != nice {
+            std::os::unix::fs::symlink(&path, plugins.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    let monitor = || {
+        let mut command = acdclip();
+        command.env("GST_PLUGIN_SYSTEM_PATH_1_0", &plugins);
+        command.env("GST_REGISTRY_1_0", folder.path().join("registry"));
+        command
+    };
+    let running = Monitor::start_by(monitor(), &[], BALL);
+    running.wait_for("picture", |state| state["status"]["phase"] == "live");
+    assert_eq!(running.state()["status"]["picture"], "mjpeg");
+    assert_eq!(running.get("/api/picture.jpg").status(), 200);
+    running.interrupt();
+    let (status, complaints) = running.wait();
+    assert!(status.success(), "{complaints}");
+    assert_eq!(complaints.matches("nicesrc").count(), 1, "{complaints}");
+    assert!(complaints.contains("gstreamer1.0-nice"), "{complaints}");
+
+    let refused = monitor()
+        .args([
+            "monitor",
+            "--picture",
+            "webrtc",
+            "--listen",
+            "127.0.0.1:0",
+            "--",
+            BALL,
+        ])
+        .output()
+        .unwrap();
+    let complaint = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{complaint}");
+    assert!(
+        complaint.contains("--picture webrtc") && complaint.contains("nicesrc"),
+        "{complaint}"
+    );
 }
 
 #[test]
