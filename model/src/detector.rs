@@ -9,14 +9,14 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use crate::{
     bundle::Bundle,
     calibration::Scales,
-    config::{Config, Domain, Prompts},
+    config::{Blur, Config, Domain, Prompts},
     error::{Error, Result},
     frame::Frame,
     map::{AnomalyMap, MapValues, Region},
     mask::Mask,
     memory::{self, Memory},
-    net::{AcdClip, TextEncoder, Tokens},
-    precision::{MAX_THREADS, Packing, Precision, Runtime},
+    net::{AcdClip, Answer, TextEncoder},
+    precision::{Arithmetic, MAX_THREADS, Precision, Runtime},
     preprocess::{Placement, Preprocessor, Resize, Scratch, View},
 };
 
@@ -153,7 +153,7 @@ pub struct Detector {
     bundle: Bundle,
     short_hash: String,
     device: Device,
-    packing: Option<Packing>,
+    arithmetic: Arithmetic,
     /// Threads of its own; none where it shares the process's.
     pool: Option<ThreadPool>,
     net: AcdClip,
@@ -214,12 +214,17 @@ impl Detector {
         } = runtime.into();
         let device = device.open()?;
         let pool = pool(threads)?;
-        let packing = precision.packing(&device)?;
+        let arithmetic = precision.arithmetic(&device)?;
         let config = bundle.config();
-        let vb = bundle.var_builder(DType::F32, &device);
-        let net = match packing {
-            Some(packing) => AcdClip::packed(config, vb.clone(), vb, packing)?,
-            None => AcdClip::new(config, vb.clone(), vb)?.fold()?,
+        let adapters = bundle.var_builder(DType::F32, &device);
+        let net = match arithmetic {
+            Arithmetic::Packed(packing) => {
+                AcdClip::packed(config, adapters.clone(), adapters, packing)?
+            }
+            Arithmetic::Plain(dtype) => {
+                let tower = bundle.var_builder(dtype, &device);
+                AcdClip::new(config, tower, adapters)?.fold()?
+            }
         };
         let side = config.input_size;
         let preprocessor = Preprocessor::new(side, side, config.image_mean, config.image_std)?;
@@ -232,7 +237,7 @@ impl Detector {
             short_hash: bundle.short_hash(),
             bundle,
             device,
-            packing,
+            arithmetic,
             pool,
             net,
             preprocessor,
@@ -278,7 +283,7 @@ impl Detector {
 
     /// In which arithmetic it runs.
     pub fn precision(&self) -> Precision {
-        self.packing.map_or(Precision::F32, Precision::from)
+        self.arithmetic.into()
     }
 
     /// Whether it runs on the CPU.
@@ -390,20 +395,22 @@ impl Detector {
 
     fn run_here(&self, queries: &[Query<'_>]) -> Result<Vec<Result<Finding>>> {
         let side = self.config().input_size;
-        let pixels: Vec<f32> = queries
+        let pixels: Vec<_> = queries
             .iter()
-            .flat_map(|query| &query.input.pixels)
-            .copied()
+            .map(|query| &query.input.pixels[..])
             .collect();
-        let pixels = Tensor::from_vec(pixels, (queries.len(), 3, side, side), &self.device)?;
+        let pixels = Tensor::from_vec(
+            pixels.concat(),
+            (queries.len(), 3, side, side),
+            &self.device,
+        )?;
         let text = self.texts(queries)?; // [B or 1, N, W, 2]
         let tokens = self.net.forward(&pixels)?;
-        let class_scores = self.net.class_probability(&tokens, &text)?;
-        let class_scores = class_scores.to_vec1::<f32>()?;
-        let maps = self.maps(queries, &tokens, &text)?;
-        let parts = queries.iter().zip(maps).zip(class_scores);
+        let blurs: Vec<_> = queries.iter().map(|query| self.blur(query)).collect();
+        let answers = self.net.answers(&tokens, &text, &blurs)?;
+        let parts = queries.iter().zip(answers);
         Ok(parts
-            .map(|((query, map), class_score)| self.finding(query, tokens.grid, map, class_score))
+            .map(|(query, answer)| self.finding(query, tokens.grid, answer))
             .collect())
     }
 
@@ -420,33 +427,21 @@ impl Detector {
         Ok(Tensor::cat(&each, 0)?)
     }
 
-    /// The maps on the patch grid, row by row, each blurred as its query's domain says.
-    fn maps(&self, queries: &[Query<'_>], tokens: &Tokens, text: &Tensor) -> Result<Vec<Vec<f32>>> {
-        let blur = |query: &Query<'_>| {
-            let own = self.config().blur;
-            query.domain.map_or(own, |domain| Some(domain.blur()))
-        };
-        let first = blur(&queries[0]);
-        if queries.iter().all(|query| blur(query) == first) {
-            let maps = self.net.patch_map(tokens, text, first)?; // [B, rows, columns]
-            return Ok(maps.flatten_from(1)?.to_vec2()?);
-        }
-        let maps = self.net.patch_map(tokens, text, None)?;
-        let each = queries.iter().enumerate();
-        each.map(|(i, query)| {
-            let map = self.net.blurred(maps.narrow(0, i, 1)?, blur(query))?;
-            Ok(map.flatten_all()?.to_vec1()?)
-        })
-        .collect()
+    fn blur(&self, query: &Query<'_>) -> Option<Blur> {
+        let own = self.config().blur;
+        query.domain.map_or(own, |domain| Some(domain.blur()))
     }
 
     fn finding(
         &self,
         query: &Query<'_>,
         (rows, columns): (usize, usize),
-        values: Vec<f32>,
-        class_score: f32,
+        answer: Answer,
     ) -> Result<Finding> {
+        let Answer {
+            class_score,
+            values,
+        } = answer;
         if !values.iter().all(|x| x.is_finite()) || !class_score.is_finite() {
             return Err(Error::file(
                 self.bundle.label(),

@@ -4,7 +4,10 @@ use std::{fmt, str::FromStr};
 
 use candle_core::Device;
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    unsafe_stream,
+};
 
 /// A device as asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -69,7 +72,7 @@ impl DeviceSpec {
         match self {
             Self::Cpu => Ok(Device::Cpu),
             Self::Cuda(n) => {
-                Device::new_cuda(n).map_err(|e| refused(cfg!(feature = "cuda"), "cuda", e))
+                unsafe_stream::open(n).map_err(|e| refused(cfg!(feature = "cuda"), "cuda", e))
             }
             Self::Metal => {
                 Device::new_metal(0).map_err(|e| refused(cfg!(feature = "metal"), "metal", e))

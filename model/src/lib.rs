@@ -31,6 +31,7 @@ pub mod stream;
 pub mod tensors;
 pub mod text_bank;
 mod unsafe_mmap;
+mod unsafe_stream;
 mod yuv;
 
 pub use bundle::Bundle;

@@ -20,6 +20,9 @@ use crate::{
 /// Smallest norm divided by, as in PyTorch's `normalize`.
 pub(crate) const MIN_NORM: f64 = 1e-12;
 
+/// Most numbers that a softmax on a GPU may have: candle's CUDA kernel counts them with 32 bits and a sign.
+const MOST_ON_GPU: usize = i32::MAX as usize;
+
 /// Whether `x` is in half precision on the CPU.
 fn is_half_on_cpu(x: &Tensor) -> bool {
     x.device().is_cpu() && matches!(x.dtype(), DType::F16 | DType::BF16)
@@ -59,6 +62,12 @@ fn softmax_quick(x: Tensor) -> Result<Tensor> {
     } else if is_half_on_cpu(&x) {
         widened(&x, |x| softmax_quick(x.contiguous()?))
     } else {
+        if x.elem_count() > MOST_ON_GPU {
+            candle_core::bail!(
+                "softmax: wanted at most {MOST_ON_GPU} numbers, found {}; score fewer pictures at once",
+                x.elem_count()
+            );
+        }
         candle_nn::ops::softmax_last_dim(&x.contiguous()?)
     }
 }

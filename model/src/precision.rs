@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use candle_core::Device;
+use candle_core::{DType, Device};
 
 use crate::{
     device::DeviceSpec,
@@ -18,7 +18,7 @@ pub enum Precision {
     Auto,
     /// 32-bit floats.
     F32,
-    /// bf16 summed up in f32, on a CPU that multiplies it (AMX, AVX512-BF16).
+    /// bf16 summed up in f32, on a CPU that multiplies it (AMX, AVX512-BF16) or a CUDA GPU of compute capability 8.0 or later.
     Bf16,
     /// 8-bit integers, on the CPU.
     Int8,
@@ -64,21 +64,71 @@ impl fmt::Display for Packing {
     }
 }
 
+/// How a network computes on its device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arithmetic {
+    /// From weights packed for the CPU.
+    Packed(Packing),
+    /// By candle's own operations, with a tower of that type.
+    Plain(DType),
+}
+
+impl From<Arithmetic> for Precision {
+    fn from(arithmetic: Arithmetic) -> Self {
+        match arithmetic {
+            Arithmetic::Packed(packing) => packing.into(),
+            Arithmetic::Plain(DType::BF16) => Self::Bf16,
+            Arithmetic::Plain(_) => Self::F32,
+        }
+    }
+}
+
 impl Precision {
-    /// How a network is packed for `device`; none where it is not, on a GPU.
-    pub(crate) fn packing(self, device: &Device) -> Result<Option<Packing>> {
-        match (self, device.is_cpu()) {
-            (Self::Int8 | Self::Bf16, false) => Err(Error::Precision(format!(
-                "{self} is for the CPU; wanted device=cpu, or precision=auto or f32"
-            ))),
-            (_, false) => Ok(None),
-            (Self::Bf16, true) if !Packing::Bf16.is_available() => Err(Error::Precision(
+    /// How a network computes on `device`.
+    pub(crate) fn arithmetic(self, device: &Device) -> Result<Arithmetic> {
+        match device.is_cpu() {
+            true => self.packing().map(Arithmetic::Packed),
+            false => self.tower(multiplies_bf16(device)).map(Arithmetic::Plain),
+        }
+    }
+
+    /// How a network is packed for the CPU.
+    fn packing(self) -> Result<Packing> {
+        match self {
+            Self::Bf16 if !Packing::Bf16.is_available() => Err(Error::Precision(
                 "this CPU does not multiply bf16 (no AMX-BF16, no AVX512-BF16); wanted precision=auto, f32 or int8".into(),
             )),
-            (Self::Bf16, true) => Ok(Some(Packing::Bf16)),
-            (Self::Int8, true) => Ok(Some(Packing::Int8)),
-            (Self::Auto | Self::F32, true) => Ok(Some(Packing::F32)),
+            Self::Bf16 => Ok(Packing::Bf16),
+            Self::Int8 => Ok(Packing::Int8),
+            Self::Auto | Self::F32 => Ok(Packing::F32),
         }
+    }
+
+    /// What the tower's numbers are on a GPU; all after the tower is f32.
+    fn tower(self, multiplies_bf16: bool) -> Result<DType> {
+        match self {
+            Self::Int8 => Err(Error::Precision(
+                "int8 is for the CPU; wanted device=cpu, or precision=auto, f32 or bf16".into(),
+            )),
+            Self::Bf16 if !multiplies_bf16 => Err(Error::Precision(
+                "this GPU does not multiply bf16 (CUDA of compute capability 8.0 or later does); wanted precision=auto or f32".into(),
+            )),
+            Self::Bf16 => Ok(DType::BF16),
+            Self::Auto | Self::F32 => Ok(DType::F32),
+        }
+    }
+}
+
+/// Whether `device` is a GPU that multiplies bf16, and that candle has its kernels for.
+fn multiplies_bf16(device: &Device) -> bool {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => {
+            let stream = device.cuda_stream();
+            let capability = stream.context().compute_capability();
+            capability.is_ok_and(|(major, _)| major >= 8)
+        }
+        _ => false,
     }
 }
 
@@ -142,6 +192,24 @@ impl From<DeviceSpec> for Runtime {
         Self {
             device,
             ..Self::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_gpu_computes_in_bf16_where_it_can_and_is_asked_to() {
+        assert_eq!(Precision::Bf16.tower(true).unwrap(), DType::BF16);
+        for exact in [Precision::Auto, Precision::F32] {
+            assert_eq!(exact.tower(true).unwrap(), DType::F32);
+        }
+        for (refused, can) in [(Precision::Bf16, false), (Precision::Int8, true)] {
+            let said = refused.tower(can).unwrap_err().to_string();
+            assert!(said.contains("wanted"), "{said}");
         }
     }
 }

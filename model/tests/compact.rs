@@ -8,7 +8,12 @@ use std::{
 };
 
 use acdclip_model::{
-    Config, bundle::Bundle, import::Import, map::AnomalyMap, net::AcdClip, preprocess::Placement,
+    Config, Frame,
+    bundle::Bundle,
+    import::Import,
+    map::AnomalyMap,
+    net::{AcdClip, Answer},
+    preprocess::{Placement, Preprocessor, Scratch, View},
 };
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
@@ -150,5 +155,63 @@ fn the_f32_form_reproduces_the_seed() {
             found.class,
             found.map
         );
+    }
+}
+
+/// A grey sheet of 96 x 80 pixels with grain and, where `flawed`, a bright spot.
+fn sheet(flawed: bool) -> Vec<u8> {
+    let pixel = |(x, y): (i32, i32)| {
+        let spot = flawed && (x - 60).pow(2) + (y - 30).pow(2) < 60;
+        let grain = (x * 31 + y * 17 + x * y * 7) % 23;
+        [if spot { 240 } else { 110 + grain as u8 }; 3]
+    };
+    let rows = (0..80).flat_map(|y| (0..96).map(move |x| (x, y)));
+    rows.flat_map(pixel).collect()
+}
+
+/// What the compact model, computed by candle's operations with a tower of type `tower`, says of a whole sheet and a flawed one.
+fn answers(bundle: &Bundle, tower: DType) -> Vec<Answer> {
+    let config = bundle.config();
+    let tower = bundle.var_builder(tower, &Device::Cpu);
+    let adapters = bundle.var_builder(DType::F32, &Device::Cpu);
+    let net = AcdClip::new(config, tower, adapters)
+        .unwrap()
+        .fold()
+        .unwrap();
+    let side = config.input_size;
+    let preprocessor = Preprocessor::new(side, side, config.image_mean, config.image_std).unwrap();
+    let mut pixels = vec![0.0; 2 * preprocessor.len()];
+    let inputs = pixels.chunks_exact_mut(preprocessor.len());
+    for (input, flawed) in inputs.zip([false, true]) {
+        let sheet = sheet(flawed);
+        let frame = Frame::rgb(&sheet, 3 * 96, 96, 80).unwrap();
+        let mut scratch = Scratch::default();
+        preprocessor
+            .run(&frame, View::default(), &mut scratch, input)
+            .unwrap();
+    }
+    let pixels = Tensor::from_vec(pixels, (2, 3, side, side), &Device::Cpu).unwrap();
+    let text = bundle.text_bank().unwrap();
+    let text = text.get("object").unwrap().unsqueeze(0).unwrap();
+    let tokens = net.forward(&pixels).unwrap();
+    net.answers(&tokens, &text, &[config.blur; 2]).unwrap()
+}
+
+/// The steps that a GPU takes with precision=bf16, taken on the CPU.
+#[test]
+fn a_tower_in_bf16_gives_the_map_of_one_in_f32() {
+    let bundle = Bundle::open(&bundle_path()).unwrap();
+    let exact = answers(&bundle, DType::F32);
+    let rounded = answers(&bundle, DType::BF16);
+    assert_ne!(exact, rounded, "nothing was rounded");
+    let probability = |logit: f32| 1.0 / (1.0 + (-logit).exp());
+    for (a, b) in exact.iter().zip(&rounded) {
+        let gaps = a.values.iter().zip(&b.values);
+        let map = gaps
+            .map(|(a, b)| (probability(*a) - probability(*b)).abs())
+            .fold(0.0, f32::max);
+        let class = (a.class_score - b.class_score).abs();
+        println!("map off by {map:.1e}, class probability by {class:.1e}");
+        assert!(map < 1e-2 && class < 1e-2, "map {map}, class {class}");
     }
 }

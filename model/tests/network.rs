@@ -262,6 +262,26 @@ fn a_picture_scores_the_same_alone_and_in_a_batch() {
 }
 
 #[test]
+fn an_answer_is_a_pictures_class_and_its_map_blurred_as_it_asks() {
+    let f = Fixture::new(&tiny());
+    let tokens = f.folded.forward(&f.pixels).unwrap();
+    let classes = f.folded.class_probability(&tokens, &f.text).unwrap();
+    let classes = classes.to_vec1::<f32>().unwrap();
+    let medical = Some(Domain::Medical.blur());
+    for blurs in [[medical; 2], [None, medical], [medical, None]] {
+        let answers = f.folded.answers(&tokens, &f.text, &blurs).unwrap();
+        assert_eq!(answers.len(), 2);
+        for (i, answer) in answers.into_iter().enumerate() {
+            let maps = f.folded.patch_map(&tokens, &f.text, blurs[i]).unwrap();
+            let wanted = maps.i(i).unwrap();
+            let found = Tensor::from_vec(answer.values, wanted.shape(), &Device::Cpu).unwrap();
+            assert!(largest_gap(&found, &wanted) < 1e-6, "picture {i}");
+            assert_eq!(answer.class_score, classes[i]);
+        }
+    }
+}
+
+#[test]
 fn inputs_need_not_be_square() {
     let f = Fixture::new(&tiny());
     let wide = Tensor::randn(0f32, 1.0, (1, 3, 12, 36), &Device::Cpu).unwrap();

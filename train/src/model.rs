@@ -37,7 +37,7 @@ pub(crate) struct ModelArgs {
     /// Where to compute: auto, cpu, cuda, cuda:N or metal.
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     device: DeviceSpec,
-    /// In which arithmetic the network runs: auto or f32; on the CPU also bf16, where it multiplies that, and int8, which are quicker and round.
+    /// In which arithmetic the network runs: auto or f32; bf16, where the CPU or a CUDA GPU multiplies that, and int8, on the CPU, are quicker and round.
     #[arg(long, default_value = "auto", value_parser = parse_precision)]
     precision: Precision,
     /// Threads that the network has on a CPU; 0 for one a processor.

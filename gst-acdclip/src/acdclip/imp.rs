@@ -1488,7 +1488,7 @@ fn properties() -> Vec<glib::ParamSpec> {
             .build(),
         glib::ParamSpecString::builder("precision")
             .nick("Precision")
-            .blurb("In which arithmetic the network runs: auto or f32; on the CPU also bf16, where it multiplies that, and int8, which are quicker and round")
+            .blurb("In which arithmetic the network runs: auto or f32; bf16, where the CPU or a CUDA GPU multiplies that, and int8, on the CPU, are quicker and round")
             .default_value(Some(default.precision.as_str()))
             .mutable_ready()
             .build(),

@@ -3,11 +3,12 @@
 //! The paper and its released code part in a few places ([`Form`]). Both are here, and each has two ways to its map: a plain one, step by
 //! step and differentiable, for training, and a short one for inference that a test holds against the plain one.
 
-use candle_core::{D, Result, Tensor};
+use candle_core::{D, Device, Result, Tensor};
 use candle_nn::VarBuilder;
+use parking_lot::Mutex;
 
 use super::{
-    adapter::Adapter,
+    adapter::{Adapter, Grid},
     gateway::Gateway,
     head::Head,
     packed::{Blocks, GroupParts, PackedNet, pack},
@@ -23,6 +24,9 @@ use crate::{
 
 /// Factor of the official form's patch logits.
 const LOGIT_SCALE: f64 = 10.0;
+
+/// Blurs kept ready on the device. A stream uses one or two; a caller that feeds a picture of every size must not fill the memory.
+const KEPT_BLURS: usize = 8;
 
 /// What belongs to one group of vision blocks.
 #[derive(Debug)]
@@ -44,6 +48,15 @@ pub struct Tokens {
     pub grid: (usize, usize),
 }
 
+/// What the network says of one picture, on the host.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// Probability of the abnormal class.
+    pub class_score: f32,
+    /// What [`AcdClip::patch_map`] gives, row by row.
+    pub values: Vec<f32>,
+}
+
 /// Vision tower, adapters, heads and gateways.
 #[derive(Debug)]
 pub struct AcdClip {
@@ -53,6 +66,7 @@ pub struct AcdClip {
     packed: Option<Box<dyn PackedNet>>,
     form: Form,
     temperature: f64,
+    blurs: Mutex<Vec<(Grid, Blur, Separable)>>,
 }
 
 impl AcdClip {
@@ -96,6 +110,7 @@ impl AcdClip {
             packed: None,
             form: config.form,
             temperature: config.temperature,
+            blurs: Mutex::default(),
         })
     }
 
@@ -237,10 +252,8 @@ impl AcdClip {
                 let levels = levels
                     .iter()
                     .map(|level| match blur {
-                        Some(b) => upsample.apply(
-                            &Separable::blur(tokens.grid, b.kernel, b.sigma, device)?
-                                .apply(level)?,
-                        ),
+                        Some(blur) => upsample
+                            .apply(&self.blur_filter(tokens.grid, blur, device)?.apply(level)?),
                         None => upsample.apply(level),
                     })
                     .collect::<Result<Vec<_>>>()?;
@@ -291,10 +304,64 @@ impl AcdClip {
         match (self.form, blur) {
             (Form::Official, Some(b)) => {
                 let (_, rows, columns) = maps.dims3()?;
-                Separable::blur((rows, columns), b.kernel, b.sigma, maps.device())?.apply(&maps)
+                self.blur_filter((rows, columns), b, maps.device())?
+                    .apply(&maps)
             }
             _ => Ok(maps),
         }
+    }
+
+    /// A blur on the device, made once.
+    fn blur_filter(&self, grid: Grid, blur: Blur, device: &Device) -> Result<Separable> {
+        let mut kept = self.blurs.lock();
+        if let Some((.., filter)) = kept.iter().find(|(g, b, _)| (*g, *b) == (grid, blur)) {
+            return Ok(filter.clone());
+        }
+        let filter = Separable::blur(grid, blur.kernel, blur.sigma, device)?;
+        if kept.len() >= KEPT_BLURS {
+            kept.clear();
+        }
+        kept.push((grid, blur, filter.clone()));
+        Ok(filter)
+    }
+
+    /// Class probabilities and maps of all pictures, each blurred by its own of `blurs` (one a picture), in order.
+    ///
+    /// All of it is computed on the device and leaves it in one copy, the only one that is waited for.
+    pub fn answers(
+        &self,
+        tokens: &Tokens,
+        text: &Tensor,
+        blurs: &[Option<Blur>],
+    ) -> Result<Vec<Answer>> {
+        let class = self.class_probability(tokens, text)?.unsqueeze(1)?; // [B, 1]
+        let maps = self.blurred_maps(tokens, text, blurs)?.flatten_from(1)?; // [B, L]
+        let rows = Tensor::cat(&[&class, &maps], 1)?.to_vec2::<f32>()?;
+        Ok(rows
+            .into_iter()
+            .map(|mut row| Answer {
+                values: row.split_off(1),
+                class_score: row[0],
+            })
+            .collect())
+    }
+
+    fn blurred_maps(
+        &self,
+        tokens: &Tokens,
+        text: &Tensor,
+        blurs: &[Option<Blur>],
+    ) -> Result<Tensor> {
+        let first = blurs.first().copied().flatten();
+        if blurs.iter().all(|blur| *blur == first) {
+            return self.patch_map(tokens, text, first);
+        }
+        let maps = self.patch_map(tokens, text, None)?;
+        let each = blurs.iter().enumerate();
+        let each: Vec<_> = each
+            .map(|(i, blur)| self.blurred(maps.narrow(0, i, 1)?, *blur))
+            .collect::<Result<_>>()?;
+        Tensor::cat(&each, 0)
     }
 
     /// Logits of the image's two classes, [B, 2], normal first. `text` is [B or 1, N, W, 2], unfused.

@@ -8,5 +8,5 @@ pub mod text;
 
 mod packed;
 
-pub use acdclip::{AcdClip, Tokens};
+pub use acdclip::{AcdClip, Answer, Tokens};
 pub use text::TextEncoder;

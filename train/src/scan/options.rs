@@ -97,7 +97,7 @@ pub(super) struct Options {
     /// Where to compute: auto, cpu, cuda, cuda:N or metal.
     #[arg(long)]
     pub(super) device: Option<String>,
-    /// In which arithmetic the network runs: auto or f32; on the CPU also bf16, where it multiplies that, and int8, which are quicker and round.
+    /// In which arithmetic the network runs: auto or f32; bf16, where the CPU or a CUDA GPU multiplies that, and int8, on the CPU, are quicker and round.
     #[arg(long)]
     pub(super) precision: Option<String>,
     /// Threads that the network has on a CPU; one a processor where left out.
