@@ -3,7 +3,7 @@
 TOOLS := .ci/tools.sh
 CARGO := $(TOOLS) cargo
 
-.PHONY: help demo test test-all test-analytics test-memory bench bench-peers bench-live bench-strip bench-alarms bench-train compact compact-check
+.PHONY: help demo test test-all test-analytics test-memory bench bench-peers gpu-bench-build bench-live bench-strip bench-alarms bench-train compact compact-check
 
 # Where weights, data and golden files that are not part of the project lie.
 SHARED ?= ../shared
@@ -18,6 +18,7 @@ help:
 	@echo 'make test-memory  under valgrind, what reaches code that the compiler does not check; some six minutes'
 	@echo 'make bench   time of the compact model, and of watching an endoscope, on this machine, a line a stage'
 	@echo 'make bench-peers  the same network beside ONNX Runtime, OpenVINO and PyTorch: target/bench/. PEERS=--large: ViT-L/14 too'
+	@echo 'make gpu-bench-build  what scripts/gpu-bench.sh runs on a GPU machine: target/gpu/. Needs no GPU. DEVICE=cpu: without CUDA, to try it out'
 	@echo 'make bench-live  latency added to live frames, and age of results, by frame rate'
 	@echo 'make bench-strip  lines a second of a strip, in tiles and squeezed, and memory over two million lines. PRECISION=bf16'
 	@echo 'make bench-alarms  events a minute on clips of rail and colon, calibrated on footage without findings'
@@ -62,6 +63,9 @@ bench-peers: $(BENCH)/venv/done
 	worker=$$($(CARGO) bench --locked --workspace --bench peers --no-run --message-format json | $(BENCH)/venv/bin/python -c \
 	    'import json, sys; print([m["executable"] for m in map(json.loads, sys.stdin) if m.get("target", {}).get("name") == "peers" and m.get("executable")][-1])') && \
 	$(BENCH)/venv/bin/python model/benches/peers/peers.py --ours "$$worker" --bundle model/weights/compact.safetensors --out $(BENCH) $(PEERS)
+
+gpu-bench-build:
+	TOOLCHAIN=$(SHARED)/tools/cuda_toolchain.sh $(TOOLS) scripts/gpu-bench-build.sh --device $(or $(DEVICE),cuda)
 
 bench-live:
 	$(CARGO) bench --locked -p acdclip-tests --bench live

@@ -4,12 +4,13 @@ Written from the equations, in the form that each runtime takes in best: scaled 
 queries, keys and values, the adapters' fusion folded, text features constant.
 """
 
+import ctypes
 import json
+import math
 import struct
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 # ViT-L/14 as the paper runs it, for `--large`.
@@ -32,13 +33,48 @@ LARGE = {
 }
 
 
-def read_bundle(path):
-    """Config and weights of a bundle, 8-bit weights multiplied out, all in f32."""
+DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I8": torch.int8}
+
+
+def load_file(path):
+    """The tensors of a safetensors file, by name, and its metadata: a machine with PyTorch alone can do without another package."""
     with open(path, "rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
-        config = json.loads(json.loads(file.read(length))["__metadata__"]["acdclip"])["config"]
-    stored = load_file(path)
-    weights = {}
+        entries = json.loads(file.read(length))
+        data = bytearray(file.read())
+    metadata, tensors = entries.pop("__metadata__", {}), {}
+    for name, entry in entries.items():
+        count, start = math.prod(entry["shape"]), entry["data_offsets"][0]
+        flat = torch.frombuffer(data, dtype=DTYPES[entry["dtype"]], count=count, offset=start)
+        tensors[name] = flat.reshape(entry["shape"])
+    return tensors, metadata
+
+
+def raw(tensor):
+    """Its numbers as bytes, in order."""
+    tensor = tensor.contiguous()
+    return ctypes.string_at(tensor.data_ptr(), tensor.element_size() * tensor.numel())
+
+
+def save_file(tensors, path):
+    """Writes f32 tensors as a safetensors file."""
+    entries, at = {}, 0
+    for name, tensor in tensors.items():
+        end = at + 4 * tensor.numel()
+        entries[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [at, end]}
+        at = end
+    header = json.dumps(entries).encode()
+    header += b" " * (-len(header) % 8)
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(header)) + header)
+        for tensor in tensors.values():
+            file.write(raw(tensor))
+
+
+def read_bundle(path):
+    """Config and weights of a bundle, 8-bit weights multiplied out, all in f32."""
+    stored, metadata = load_file(path)
+    config, weights = json.loads(metadata["acdclip"])["config"], {}
     for name, tensor in stored.items():
         if name.endswith(".scale") and name.removesuffix(".scale") in stored:
             continue
@@ -106,7 +142,7 @@ def random_weights(config, seed=1):
 def write(folder, config, weights):
     """What our own worker reads."""
     (folder / "config.json").write_text(json.dumps(config))
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / "weights.safetensors")
+    save_file(weights, folder / "weights.safetensors")
 
 
 def resized_positions(table, grid):
