@@ -1,11 +1,13 @@
 //! Files written whole or not at all, and their hashes.
 
 use std::{
+    collections::{BTreeMap, HashMap},
     fs::File,
     io::{Read, Write},
     path::Path,
 };
 
+use candle_core::Tensor;
 use sha2::{Digest, Sha256};
 
 use crate::outcome::{Failure, Outcome};
@@ -26,6 +28,17 @@ pub(crate) fn sha256(path: &Path) -> Outcome<String> {
         Ok(digits.iter().map(|byte| format!("{byte:02x}")).collect())
     };
     hash().map_err(Failure::io(path))
+}
+
+/// Writes tensors as a safetensors file, whole or not at all.
+pub(crate) fn write_tensors(
+    path: &Path,
+    tensors: &BTreeMap<String, Tensor>,
+    metadata: HashMap<String, String>,
+) -> Outcome {
+    let bytes = safetensors::serialize(tensors, Some(metadata))
+        .map_err(|e| Failure::wrong_file(path, &e))?;
+    write_whole(path, &bytes)
 }
 
 /// How the names of files that are being written begin and end.

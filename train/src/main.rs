@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod average;
 mod calibrate;
 mod classes;
 mod dataset;
@@ -57,6 +58,7 @@ enum Command {
     #[cfg(feature = "video")]
     EvalVideo(eval_video::Args),
     Train(Box<training::command::Args>),
+    Average(average::Args),
 }
 
 fn run(command: &Command) -> Outcome {
@@ -81,6 +83,7 @@ fn run(command: &Command) -> Outcome {
             unsafe_malloc::keep_freed_memory();
             training::command::run(args)
         }
+        Command::Average(args) => average::run(args),
     }
 }
 

@@ -288,6 +288,25 @@ fn a_run_repeats_itself_bit_for_bit_and_another_seed_does_not() {
     assert!(place.bytes("a/bundle.safetensors") != place.bytes("c/bundle.safetensors"));
 }
 
+#[test]
+fn runs_of_different_seeds_begin_alike_where_the_recipe_says_so() {
+    let place = Place::new();
+    // Nothing is learnt, so that a run ends with what it began with.
+    place.recipe("[optimizer]\nimage_rate = 0.0\ntext_rate = 0.0");
+    let recipe = fs::read_to_string(place.path("recipe.toml")).unwrap();
+    let begun = |output: &str, model: &str, seed: &str| {
+        let recipe = recipe.replace("[model]\n", &format!("[model]\n{model}"));
+        fs::write(place.path("recipe.toml"), recipe).unwrap();
+        let ran = run(place.arguments(output, &["--seed", seed]));
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        place.bytes(&format!("{output}/adapters/epoch-001.safetensors"))
+    };
+    let alike = "start_seed = 9\n";
+    let first = begun("a", alike, "5");
+    assert!(first == begun("b", alike, "6"));
+    assert!(first != begun("c", "", "6"));
+}
+
 /// The losses in a run's table, a step each.
 fn losses(run: &Path) -> Vec<f64> {
     let rows = rows(&run.join("log.csv"));

@@ -35,9 +35,8 @@ impl Mask {
     }
 
     /// A mask of `width` x `height` pixels, row by row.
-    #[cfg(test)]
     pub(crate) fn new(width: usize, height: usize, pixels: Vec<bool>) -> Self {
-        assert_eq!(pixels.len(), width * height);
+        debug_assert_eq!(pixels.len(), width * height);
         Self {
             width,
             height,

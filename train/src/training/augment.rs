@@ -13,7 +13,10 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 
-use super::recipe::{AugmentPart, CropPart, Sometimes};
+use super::{
+    lump,
+    recipe::{AugmentPart, CropPart, Sometimes},
+};
 use crate::dataset::mask::Mask;
 
 /// How often a normal number is above 3, the authors' condition for a noisy pixel.
@@ -97,6 +100,10 @@ pub(crate) fn example(
         if recipe.crop.defect_free {
             mask = mask.filter(|mask| !mask.is_empty());
         }
+    }
+    // Nothing is drawn where no lumps are asked for: recipes without them keep their numbers.
+    if mask.is_none() && recipe.lump.probability > 0.0 && happens(recipe.lump.probability, random) {
+        mask = Some(lump::raise(&mut picture, recipe.lump, random));
     }
     noise(&mut picture, recipe.noise, random);
     colours(&mut picture, recipe, random);
@@ -536,5 +543,21 @@ mod tests {
             .count();
         // 120 000 pixels, 162 of them expected.
         assert!((110..220).contains(&changed), "{changed}");
+    }
+
+    #[test]
+    fn a_lump_makes_a_defect_of_a_picture_that_has_none_and_of_no_other() {
+        let mut recipe = AugmentPart::none();
+        recipe.lump.probability = 1.0;
+        let wrong = |example: &Example| example.mask.iter().filter(|m| **m > 0.0).count();
+        for place in 0..20 {
+            let plain = run(None, &AugmentPart::none(), place);
+            let made_up = run(None, &recipe, place);
+            assert!(made_up.is_abnormal && wrong(&made_up) > 0);
+            assert_ne!(made_up.pixels, plain.pixels);
+            let mask = spot(40, 30, 615);
+            let own = run(Some(mask.clone()), &recipe, place);
+            assert_eq!(own, run(Some(mask), &AugmentPart::none(), place));
+        }
     }
 }

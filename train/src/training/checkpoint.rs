@@ -4,7 +4,7 @@
 //! the rest as one JSON document in its metadata. Chance needs no state: every stream follows from seed, epoch and place.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{average::Average, loss::Parts, loss_scale::LossScale, optimizer::Adam};
 use crate::{
-    files::write_whole,
+    files::write_tensors,
     outcome::{Failure, Outcome},
 };
 
@@ -144,17 +144,6 @@ impl Checkpoints {
         paths.sort_unstable_by(|a, b| b.cmp(a));
         Ok(paths)
     }
-}
-
-/// Writes tensors as a safetensors file, whole or not at all.
-pub(crate) fn write_tensors(
-    path: &Path,
-    tensors: &BTreeMap<String, Tensor>,
-    metadata: HashMap<String, String>,
-) -> Outcome {
-    let bytes = safetensors::serialize(tensors, Some(metadata))
-        .map_err(|e| Failure::wrong_file(path, &e))?;
-    write_whole(path, &bytes)
 }
 
 /// Reads a checkpoint: its parameters into `parameters`, the rest as it is.

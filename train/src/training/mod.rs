@@ -14,6 +14,7 @@ mod loader;
 mod log;
 mod loss;
 mod loss_scale;
+mod lump;
 mod network;
 mod optimizer;
 mod parameters;

@@ -73,7 +73,7 @@ impl Network {
             ));
         }
         let parameters = Parameters::new(
-            recipe.seed,
+            recipe.model.start_seed.unwrap_or(recipe.seed),
             Some(import.tensors().clone()),
             config.text.clone(),
         );

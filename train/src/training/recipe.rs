@@ -93,6 +93,9 @@ pub(crate) struct ModelPart {
     pub(crate) config: Option<String>,
     /// Where the adapters' first values come from.
     pub(crate) adapters: Start,
+    /// What first values are drawn by, instead of the recipe's seed: runs that start from the same ones can be averaged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) start_seed: Option<u64>,
     /// Whether the text tower is trained too; one that the base does not have starts from CLIP's initial values.
     pub(crate) train_text_tower: bool,
     /// What differs from the config.
@@ -343,6 +346,8 @@ pub(crate) struct AugmentPart {
     pub(crate) quarter_turn: f64,
     /// Parts of pictures.
     pub(crate) crop: CropPart,
+    /// Made-up defects on pictures, or parts of them, that have none.
+    pub(crate) lump: LumpPart,
 }
 
 impl Default for AugmentPart {
@@ -359,6 +364,7 @@ impl Default for AugmentPart {
             flip_vertical: 0.5,
             quarter_turn: 0.0,
             crop: CropPart::default(),
+            lump: LumpPart::default(),
         }
     }
 }
@@ -378,6 +384,7 @@ impl AugmentPart {
             flip_vertical: 0.0,
             quarter_turn: 0.0,
             crop: CropPart::default(),
+            lump: LumpPart::default(),
         }
     }
 }
@@ -406,6 +413,31 @@ impl Default for CropPart {
             square: false,
             on_defect: 0.5,
             defect_free: true,
+        }
+    }
+}
+
+/// Lumps and dents on what has no defect, which count as one.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LumpPart {
+    /// How often a picture or part without a defect gets one.
+    pub(crate) probability: f64,
+    /// Least and largest diameter over the shorter side.
+    pub(crate) size: [f64; 2],
+    /// Slopes are lighter and darker by up to this share.
+    pub(crate) relief: f64,
+    /// Each of R, G and B is changed by up to this share.
+    pub(crate) cast: f64,
+}
+
+impl Default for LumpPart {
+    fn default() -> Self {
+        Self {
+            probability: 0.0,
+            size: [0.1, 0.7],
+            relief: 0.6,
+            cast: 0.25,
         }
     }
 }
@@ -633,11 +665,15 @@ impl Recipe {
                 return wrong(format!("{name}: wanted 0 or more, found {found}"));
             }
         }
-        let [least, largest] = self.augment.crop.scale;
-        if !(least > 0.0 && least <= largest && largest <= 1.0) {
-            return wrong(format!(
-                "augment.crop.scale: wanted [least, largest] within 0 to 1, found [{least}, {largest}]"
-            ));
+        for (name, [least, largest]) in [
+            ("augment.crop.scale", self.augment.crop.scale),
+            ("augment.lump.size", self.augment.lump.size),
+        ] {
+            if !(least > 0.0 && least <= largest && largest <= 1.0) {
+                return wrong(format!(
+                    "{name}: wanted [least, largest] within 0 to 1, found [{least}, {largest}]"
+                ));
+            }
         }
         let weights = || self.data.iter().map(|part| part.weight);
         if weights().any(|w| !(0.0..=1e6).contains(&w)) || weights().sum::<f64>() <= 0.0 {
@@ -677,6 +713,9 @@ impl Recipe {
             ("augment.quarter_turn", augment.quarter_turn),
             ("augment.crop.probability", augment.crop.probability),
             ("augment.crop.on_defect", augment.crop.on_defect),
+            ("augment.lump.probability", augment.lump.probability),
+            ("augment.lump.relief", augment.lump.relief),
+            ("augment.lump.cast", augment.lump.cast),
             ("validation.fraction", self.validation.fraction),
             ("optimizer.beta1", self.optimizer.beta1),
             ("optimizer.beta2", self.optimizer.beta2),
@@ -813,6 +852,8 @@ mod tests {
             ("[schedule]\nbatch_size = 0", "schedule.batch_size"),
             ("[augment]\nflip_vertical = 1.5", "augment.flip_vertical"),
             ("[augment.crop]\nscale = [0.5, 0.1]", "augment.crop.scale"),
+            ("[augment.lump]\nsize = [0.0, 0.1]", "augment.lump.size"),
+            ("[augment.lump]\nrelief = 1.5", "augment.lump.relief"),
             ("[optimizer]\nimage_rate = nan", "optimizer.image_rate"),
             ("[output]\nbundle = \"best\"", "output.bundle"),
             ("[output]\ndtype = \"fp16\"", "output.dtype"),

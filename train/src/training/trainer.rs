@@ -13,7 +13,7 @@ use candle_core::{Device, Tensor};
 
 use super::{
     average::{Average, put_back},
-    checkpoint::{Checkpoints, State, write_tensors},
+    checkpoint::{Checkpoints, State},
     loader::{Batch, Loader, pool},
     log::Table,
     loss::{Loss, Parts},
@@ -26,7 +26,7 @@ use super::{
     tensorboard::Events,
 };
 use crate::{
-    files::write_whole,
+    files::{write_tensors, write_whole},
     outcome::{Failure, Outcome},
 };
 
