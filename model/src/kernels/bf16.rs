@@ -24,9 +24,15 @@ use super::{
 /// Most rows of a task: as many as stay in a core's second cache beside its panels.
 const ROWS: usize = 256;
 
-/// Panels of a task, and their columns: enough for what comes after the product to fill its vectors.
+/// Most panels of a task, and their columns: enough for what comes after the product to fill its vectors.
 const PANELS: usize = 8;
 const COLUMNS: usize = PANELS * SIDE;
+
+/// Bytes of panels that stay in a core's second cache beside rows.
+const KEPT: usize = 512 << 10;
+
+/// Tasks that there should be for each thread, so that the last one to end is not long alone.
+const TASKS: usize = 8;
 
 thread_local! {
     // Each thread's, from frame to frame.
@@ -155,36 +161,42 @@ impl Bf16 {
         width: usize,
         f: impl Fn(&Session, &mut [f32], &mut [T]) + Sync,
     ) {
-        let across = self.outputs.div_ceil(COLUMNS);
-        let wanted = 2 * rayon::current_num_threads();
-        let down = wanted.div_ceil(across).max(rows.count.div_ceil(ROWS));
-        let height = rows.count.div_ceil(down).next_multiple_of(SIDE);
-        let groups = (across * down / wanted).clamp(1, across);
-        blocks::for_each(out, width, (height, groups * COLUMNS), |mut block| {
+        blocks::for_each(out, width, self.task(rows.count), |mut block| {
             let session = Session::new(self.unit);
             let mut sums = SUMS.take();
             if sums.is_empty() {
                 sums.reset(SIDE * COLUMNS);
             }
-            for column in (0..block.columns).step_by(COLUMNS) {
-                self.group(&session, rows, &mut sums, (&mut block, column), &f);
-            }
+            self.block(&session, rows, &mut sums, &mut block, &f);
             SUMS.set(sums);
         });
     }
 
-    /// Some columns of a block: for 32 rows at a time the product, and what comes after it.
-    fn group<T: Send>(
+    /// Rows and columns of a task where there are `count` rows.
+    fn task(&self, count: usize) -> (usize, usize) {
+        let (panels, parts) = (self.outputs.div_ceil(SIDE), count.div_ceil(SIDE));
+        let bytes = size_of::<bf16>() * SIDE * self.depth;
+        let across = panels
+            .div_ceil((KEPT / bytes.max(1)).clamp(1, PANELS))
+            .max(1);
+        let wanted = TASKS * rayon::current_num_threads();
+        let down = wanted.div_ceil(across).max(count.div_ceil(ROWS)).max(1);
+        let (rows, columns) = (parts.div_ceil(down), panels.div_ceil(across));
+        (rows.max(1) * SIDE, columns.max(1) * SIDE)
+    }
+
+    /// A block: for 32 rows at a time the product, and what comes after it.
+    fn block<T: Send>(
         &self,
         session: &Session,
         rows: &Bf16Rows,
         sums: &mut [f32],
-        (block, column): (&mut Block<'_, T>, usize),
+        block: &mut Block<'_, T>,
         f: &(impl Fn(&Session, &mut [f32], &mut [T]) + Sync),
     ) {
         let size = self.depth * SIDE;
-        let first = (block.column + column) / SIDE;
-        let columns = COLUMNS.min(self.outputs - first * SIDE);
+        let first = block.column / SIDE;
+        let columns = block.columns.min(self.outputs - first * SIDE);
         let bias = &self.bias[first * SIDE..first * SIDE + columns];
         for row in (0..block.rows).step_by(SIDE) {
             let count = SIDE.min(block.rows - row);
@@ -201,7 +213,7 @@ impl Bf16 {
                 #[inline(always)]
                 || {
                     for (i, sums) in sums.chunks_exact_mut(COLUMNS).take(count).enumerate() {
-                        let out = &mut block.line(row + i)[column..column + columns];
+                        let out = &mut block.line(row + i)[..columns];
                         let sums = &mut sums[..columns];
                         for (sum, bias) in sums.iter_mut().zip(bias) {
                             *sum += bias;

@@ -52,7 +52,8 @@ impl<T> Start<T> {
     }
 }
 
-/// Runs `f` on every block of up to `rows` x `columns` of a matrix whose rows have `width` numbers, on all cores.
+/// Runs `f` on every block of up to `rows` x `columns` of a matrix whose rows have `width` numbers, on all cores, those of the same columns
+/// one after the other. A core that has nothing left to do takes over single blocks of another.
 pub(super) fn for_each<T: Send>(
     matrix: &mut [T],
     width: usize,
@@ -63,8 +64,9 @@ pub(super) fn for_each<T: Send>(
     let height = matrix.len() / width;
     let (down, across) = (height.div_ceil(rows), width.div_ceil(columns));
     let start = Start(matrix.as_mut_ptr());
-    (0..down * across).into_par_iter().for_each(|i| {
-        let (row, column) = (i / across * rows, i % across * columns);
+    let numbers = (0..down * across).into_par_iter().with_max_len(1);
+    numbers.for_each(|i| {
+        let (row, column) = (i % down * rows, i / down * columns);
         f(Block {
             first: start.at(row * width + column),
             stride: width,

@@ -114,7 +114,8 @@ pub(super) struct Out<'a> {
 /// `out = left * panel`, [rows, 32], for up to 32 rows.
 ///
 /// The panel is [depth / 2, 32, 2]: pairs of inner numbers, column by column, and its length says how deep the product is. Rows of `left`
-/// and `out` are read and written in steps of [`STEP`], so that slices have to reach that far.
+/// and `out` are read and written in steps of up to [`STEP`], so that slices have to reach that far; what is in the rows of `out` beyond those
+/// of `left` is anything afterwards.
 ///
 /// # Panics
 ///
@@ -135,7 +136,7 @@ pub(super) fn multiply(session: &Session, left: Left<'_>, panel: &[bf16], out: O
         Unit::Amx => unsafe { x86::multiply_amx(left, rows, panel, out) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Unit::Avx512 => unsafe { x86::multiply_avx512(left, rows, panel, out) },
+        Unit::Avx512 => unsafe { x86::multiply_avx512(left, panel, out) },
         Unit::Plain => multiply_plain(left, rows, panel, out),
     }
 }
@@ -182,6 +183,9 @@ mod x86 {
 
     /// Rows that are summed up in registers together, [`SIDE`] columns each.
     const ROWS: usize = 8;
+
+    /// The same for the last rows where they are no more than that: fewer are no quicker, for each sum waits for the one before it.
+    const LAST_ROWS: usize = 4;
 
     pub(super) fn has_avx512() -> bool {
         is_x86_feature_detected!("avx512f")
@@ -384,33 +388,50 @@ mod x86 {
     ///
     /// The machine has AVX512-BF16; the slices reach as [`super::multiply`] checks.
     #[target_feature(enable = "avx512f,avx512bf16")]
-    pub(super) unsafe fn multiply_avx512(
-        left: Left<'_>,
-        rows: usize,
-        panel: &[bf16],
-        out: Out<'_>,
-    ) {
-        let pairs = panel.len() / SIDE / 2;
-        for first in (0..rows).step_by(ROWS) {
-            let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
-            // SAFETY: row `first + ROWS - 1` is below `rows`, a multiple of ROWS; what follows stays within `depth` and 32 columns.
+    pub(super) unsafe fn multiply_avx512(left: Left<'_>, panel: &[bf16], out: Out<'_>) {
+        for first in (0..left.rows).step_by(ROWS) {
+            let a = &left.values[first * left.stride..];
+            let c = &mut out.values[first * out.stride..];
+            // SAFETY: rows come in steps of both ROWS and LAST_ROWS within a STEP, which the slices reach to.
             unsafe {
-                let a = left.values.as_ptr().add(first * left.stride).cast::<i32>();
-                for pair in 0..pairs {
-                    let b = panel.as_ptr().add(pair * 2 * SIDE).cast::<i32>();
-                    let b = [0, 16].map(|at| _mm512_loadu_si512(b.add(at).cast()));
-                    for (row, sums) in sums.iter_mut().enumerate() {
-                        let a = a.byte_add(2 * row * left.stride).add(pair);
-                        let a = as_bf16(_mm512_set1_epi32(a.read_unaligned()));
-                        sums[0] = _mm512_dpbf16_ps(sums[0], a, as_bf16(b[0]));
-                        sums[1] = _mm512_dpbf16_ps(sums[1], a, as_bf16(b[1]));
-                    }
+                match left.rows - first > LAST_ROWS {
+                    true => sums_avx512::<ROWS>((a, left.stride), panel, (c, out.stride)),
+                    false => sums_avx512::<LAST_ROWS>((a, left.stride), panel, (c, out.stride)),
                 }
-                for (row, sums) in sums.iter().enumerate() {
-                    let c = out.values.as_mut_ptr().add((first + row) * out.stride);
-                    _mm512_storeu_ps(c, sums[0]);
-                    _mm512_storeu_ps(c.add(16), sums[1]);
+            }
+        }
+    }
+
+    /// So many rows of a product.
+    ///
+    /// # Safety
+    ///
+    /// The machine has AVX512-BF16; `a` has `N` rows of the panel's depth, `c` has `N` of [`SIDE`].
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    unsafe fn sums_avx512<const N: usize>(
+        (a, from_row_to_row): (&[bf16], usize),
+        panel: &[bf16],
+        (c, stride): (&mut [f32], usize),
+    ) {
+        let mut sums = [[_mm512_setzero_ps(); 2]; N];
+        // SAFETY: the caller's promise; what follows stays within `depth` numbers of a row of `a` and 32 of one of `c`.
+        unsafe {
+            let a = a.as_ptr().cast::<i32>();
+            for pair in 0..panel.len() / SIDE / 2 {
+                let b = panel.as_ptr().add(pair * 2 * SIDE).cast::<i32>();
+                let b = [0, 16].map(|at| _mm512_loadu_si512(b.add(at).cast()));
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let a = a.byte_add(2 * row * from_row_to_row).add(pair);
+                    let a = as_bf16(_mm512_set1_epi32(a.read_unaligned()));
+                    sums[0] = _mm512_dpbf16_ps(sums[0], a, as_bf16(b[0]));
+                    sums[1] = _mm512_dpbf16_ps(sums[1], a, as_bf16(b[1]));
                 }
+            }
+            for (row, sums) in sums.iter().enumerate() {
+                let c = c.as_mut_ptr().add(row * stride);
+                _mm512_storeu_ps(c, sums[0]);
+                _mm512_storeu_ps(c.add(16), sums[1]);
             }
         }
     }
