@@ -20,6 +20,8 @@ mod import;
 mod info;
 mod interrupt;
 mod jpeg;
+#[cfg(feature = "video")]
+mod launch;
 mod metrics;
 mod model;
 #[cfg(feature = "monitor")]

@@ -11,7 +11,10 @@ use gst::prelude::*;
 use indicatif::ProgressBar;
 
 use super::{Args, footage::Footage};
-use crate::outcome::{Failure, Outcome};
+use crate::{
+    launch,
+    outcome::{Failure, Outcome},
+};
 
 /// Nanoseconds in an hour.
 const HOUR: f64 = 3.6e12;
@@ -94,7 +97,7 @@ pub(super) fn add(
 }
 
 fn watch(path: &Path, args: &Args, class: &str, progress: &ProgressBar) -> Result<Seen, String> {
-    let pipeline = pipeline(path, args, class).map_err(|e| e.to_string())?;
+    let pipeline = pipeline(path, args, class)?;
     let seen: Arc<Mutex<Seen>> = Arc::default();
     let (into, progress) = (Arc::clone(&seen), progress.clone());
     let pad = pipeline
@@ -122,12 +125,10 @@ fn lock(seen: &Mutex<Seen>) -> std::sync::MutexGuard<'_, Seen> {
 }
 
 /// What is not of the scoring is chosen so that frames cost nothing more than their scores.
-fn pipeline(path: &Path, args: &Args, class: &str) -> Result<gst::Pipeline, gst::glib::Error> {
+fn pipeline(path: &Path, args: &Args, class: &str) -> Result<gst::Pipeline, String> {
     let line = "filesrc name=source ! decodebin ! videoconvert \
                 ! acdclip name=acdclip overlay=0 messages=none map-threshold=1 ! fakesink name=sink sync=false";
-    let pipeline = gst::parse::launch(line)?
-        .downcast::<gst::Pipeline>()
-        .map_err(|_| gst::glib::Error::new(gst::CoreError::Failed, "no pipeline"))?;
+    let pipeline = launch::pipeline(line)?;
     if let Some(source) = pipeline.by_name("source") {
         source.set_property("location", path);
     }

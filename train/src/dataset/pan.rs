@@ -11,6 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use super::tree;
 use crate::{
     calibrate::video,
+    launch,
     outcome::{Failure, Outcome, say},
     picture::Picture,
 };
@@ -112,15 +113,11 @@ fn write(args: &Args, pictures: &[PathBuf]) -> Outcome<u64> {
         "appsrc name=source format=time block=true max-buffers=8 caps=video/x-raw,format=RGB,width={side},height={side},framerate={fps}/1 ! \
          videoconvert ! jpegenc quality=95 ! matroskamux ! filesink name=sink"
     );
-    let pipeline = gst::parse::launch(&line).map_err(|e| failed(&e))?;
-    let pipeline = pipeline.downcast::<gst::Pipeline>();
-    let pipeline = pipeline.map_err(|_| failed(&"GStreamer made no pipeline to write it"))?;
+    let pipeline = launch::pipeline(&line).map_err(|e| failed(&e))?;
     if let Some(sink) = pipeline.by_name("sink") {
         sink.set_property("location", args.unfinished());
     }
-    let source = pipeline.by_name("source");
-    let source = source.and_then(|source| source.downcast::<AppSrc>().ok());
-    let source = source.ok_or_else(|| failed(&"the pipeline has no begin"))?;
+    let source: AppSrc = launch::element(&pipeline, "source").map_err(|e| failed(&e))?;
     std::thread::scope(|scope| {
         let pushing = scope.spawn(|| {
             let pushed = push(args, pictures, &source);

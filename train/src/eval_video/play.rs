@@ -13,6 +13,7 @@ use indicatif::ProgressBar;
 use super::{alerts::Shown, clips::Clip};
 use crate::{
     calibrate::video,
+    launch,
     outcome::{Failure, Outcome},
 };
 
@@ -97,9 +98,7 @@ impl Manner {
         let line = format!(
             "filesrc name=source ! decodebin ! videoconvert ! acdclip name=acdclip ! fakesink sync={sync} qos={sync}"
         );
-        let pipeline = gst::parse::launch(&line).map_err(|e| failed(&e))?;
-        let pipeline = pipeline.downcast::<gst::Pipeline>();
-        let pipeline = pipeline.map_err(|_| failed(&"GStreamer made no pipeline to read it"))?;
+        let pipeline = launch::pipeline(&line).map_err(|e| failed(&e))?;
         if let Some(source) = pipeline.by_name("source") {
             source.set_property("location", &clip.video);
         }
@@ -286,15 +285,11 @@ pub(super) fn pictures(
         return Ok(Vec::new());
     };
     let line = "filesrc name=source ! decodebin ! videoconvert ! video/x-raw,format=RGB ! appsink name=sink sync=false max-buffers=4";
-    let pipeline = gst::parse::launch(line).map_err(|e| failed(&e))?;
-    let pipeline = pipeline.downcast::<gst::Pipeline>();
-    let pipeline = pipeline.map_err(|_| failed(&"GStreamer made no pipeline to read it"))?;
+    let pipeline = launch::pipeline(line).map_err(|e| failed(&e))?;
     if let Some(source) = pipeline.by_name("source") {
         source.set_property("location", video);
     }
-    let sink = pipeline.by_name("sink");
-    let sink = sink.and_then(|sink| sink.downcast::<gst_app::AppSink>().ok());
-    let sink = sink.ok_or_else(|| failed(&"the pipeline has no end"))?;
+    let sink: gst_app::AppSink = launch::element(&pipeline, "sink").map_err(|e| failed(&e))?;
     let started = pipeline.set_state(gst::State::Playing);
     let mut taken = Vec::new();
     if started.is_ok() {

@@ -15,7 +15,10 @@ use gst::prelude::*;
 use gst_app::{AppSink, AppSinkCallbacks};
 
 use super::{board::now, findings::Seen, hub::Hub, pictures::Picture, source::Source};
-use crate::outcome::{Failure, Outcome};
+use crate::{
+    launch,
+    outcome::{Failure, Outcome},
+};
 
 /// Pixels of video that a bit is enough for, as good as the picture as JPEG looks.
 const PIXELS_A_BIT: u64 = 10;
@@ -80,14 +83,11 @@ pub(super) fn build(
          ! appsink name=pictures sync=false max-buffers=1 drop=true",
         source.launch_text()
     );
-    let pipeline = gst::parse::launch(&text).map_err(|e| {
+    let pipeline = launch::pipeline(&text).map_err(|e| {
         Failure::Arguments(format!(
             "{e}; wanted a source that GStreamer can make a pipeline of"
         ))
     })?;
-    let pipeline = pipeline
-        .downcast::<gst::Pipeline>()
-        .map_err(|_| Failure::Arguments("GStreamer made no pipeline of the source".into()))?;
     source.name_to(&pipeline);
     configure(&element(&pipeline, "acdclip")?, args);
     let_live_through(&element(&pipeline, "pace")?);
@@ -96,9 +96,7 @@ pub(super) fn build(
 
 /// An element of the pipeline by its name.
 pub(super) fn element(pipeline: &gst::Pipeline, name: &str) -> Outcome<gst::Element> {
-    pipeline
-        .by_name(name)
-        .ok_or_else(|| Failure::Arguments(format!("the pipeline has no element {name}")))
+    launch::element(pipeline, name).map_err(Failure::Arguments)
 }
 
 fn configure(acdclip: &gst::Element, args: &PipelineArgs) {

@@ -8,7 +8,7 @@ use tempfile::NamedTempFile;
 
 use super::{Encoded, ring::Frame};
 use crate::{
-    files,
+    files, launch,
     outcome::{Failure, Outcome, one_line},
 };
 
@@ -62,12 +62,8 @@ impl Clip {
         let text = format!(
             "appsrc name=source format=time max-bytes=0 {parse} ! matroskamux ! filesink name=file"
         );
-        let pipeline = gst::parse::launch(&text).map_err(|e| unwritten(&e))?;
-        let pipeline = pipeline.downcast::<gst::Pipeline>();
-        let pipeline = pipeline.map_err(|_| unwritten(&"GStreamer made no pipeline"))?;
-        let source = pipeline.by_name("source");
-        let source = source.and_then(|source| source.downcast::<AppSrc>().ok());
-        let source = source.ok_or_else(|| unwritten(&"the pipeline has no source"))?;
+        let pipeline = launch::pipeline(&text).map_err(|e| unwritten(&e))?;
+        let source: AppSrc = launch::element(&pipeline, "source").map_err(|e| unwritten(&e))?;
         source.set_caps(Some(&caps));
         if let Some(sink) = pipeline.by_name("file") {
             sink.set_property("location", file.path());

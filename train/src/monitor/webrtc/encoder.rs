@@ -16,7 +16,7 @@ use gst_video::UpstreamForceKeyUnitEvent;
 use parking_lot::Mutex;
 
 use super::{Broadcast, viewer::Time};
-use crate::outcome::one_line;
+use crate::launch;
 
 /// Between two key frames that viewers ask for, at least.
 const KEY_PAUSE: Duration = Duration::from_millis(300);
@@ -48,17 +48,9 @@ impl Encoder {
             "appsrc name=source ! videoconvert ! vp8enc deadline=1 cpu-used=16 threads=1 end-usage=cbr target-bitrate={bits} max-quantizer=50 \
              keyframe-max-dist=300 ! appsink name=encoded sync=false async=false"
         );
-        let pipeline = gst::parse::launch(&text).map_err(|e| one_line(&e.to_string()))?;
-        let pipeline = pipeline
-            .downcast::<gst::Pipeline>()
-            .map_err(|_| "GStreamer made no pipeline")?;
-        let source = pipeline
-            .by_name("source")
-            .and_then(|source| source.downcast::<AppSrc>().ok());
-        let sink = pipeline
-            .by_name("encoded")
-            .and_then(|sink| sink.downcast::<AppSink>().ok());
-        let (source, sink) = source.zip(sink).ok_or("the pipeline has no ends")?;
+        let pipeline = launch::pipeline(&text)?;
+        let source: AppSrc = launch::element(&pipeline, "source")?;
+        let sink: AppSink = launch::element(&pipeline, "encoded")?;
         source.set_is_live(true);
         source.set_format(gst::Format::Time);
         source.set_do_timestamp(true);

@@ -24,7 +24,7 @@ use super::{
     answer::{Answer, PAYLOAD},
     unsafe_description::{ANSWER, describe, text},
 };
-use crate::outcome::one_line;
+use crate::{launch, outcome::one_line};
 
 /// How long webrtcbin may take for what it does without the other side.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -102,16 +102,9 @@ impl Viewer {
              ! application/x-rtp,media=video,encoding-name=VP8,payload={PAYLOAD},clock-rate=90000,rtcp-fb-nack-pli=true \
              ! webrtcbin name=peer bundle-policy=max-bundle"
         );
-        let pipeline = gst::parse::launch(&text).map_err(|e| one_line(&e.to_string()))?;
-        let pipeline = pipeline
-            .downcast::<gst::Pipeline>()
-            .map_err(|_| "GStreamer made no pipeline")?;
-        let source = pipeline
-            .by_name("source")
-            .and_then(|source| source.downcast::<AppSrc>().ok());
-        let (source, peer) = source
-            .zip(pipeline.by_name("peer"))
-            .ok_or("the pipeline has no ends")?;
+        let pipeline = launch::pipeline(&text)?;
+        let source: AppSrc = launch::element(&pipeline, "source")?;
+        let peer = launch::element(&pipeline, "peer")?;
         source.set_is_live(true);
         source.set_format(gst::Format::Time);
         source.set_stream_type(AppStreamType::Stream);

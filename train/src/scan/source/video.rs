@@ -14,7 +14,10 @@ use super::{
     band::{Band, Layout},
     seen_before,
 };
-use crate::outcome::{Failure, Outcome, warn};
+use crate::{
+    launch,
+    outcome::{Failure, Outcome, warn},
+};
 
 /// Decoded frames that wait to be read.
 const QUEUED: u32 = 4;
@@ -48,12 +51,8 @@ impl Video {
             "filesrc name=source ! decodebin ! videoconvert ! appsink name=sink sync=false max-buffers={QUEUED} \
              caps=\"video/x-raw, format=(string){FORMATS}\""
         );
-        let pipeline = gst::parse::launch(&line).map_err(|e| failed(&e))?;
-        let pipeline = pipeline.downcast::<gst::Pipeline>();
-        let pipeline = pipeline.map_err(|_| failed(&"GStreamer made no pipeline to read it"))?;
-        let sink = pipeline.by_name("sink");
-        let sink = sink.and_then(|sink| sink.downcast::<AppSink>().ok());
-        let sink = sink.ok_or_else(|| failed(&"the pipeline has no end"))?;
+        let pipeline = launch::pipeline(&line).map_err(|e| failed(&e))?;
+        let sink: AppSink = launch::element(&pipeline, "sink").map_err(|e| failed(&e))?;
         if let Some(source) = pipeline.by_name("source") {
             source.set_property("location", path);
         }
