@@ -140,7 +140,7 @@ plugin() {
         # What a start costs is in both.
         if short=$(streams $few $precision $limit) && long=$(streams $many $precision $limit); then
             row 4-plugin 'plugin, end to end: 8 streams of 640x480, compact 252 px' "acdclip-$precision" - \
-                "$(awk "BEGIN { printf \"%.1f\", 8000 * ($many - $few) / ($long - $short) }")" - - 'frames a second of all streams'
+                "$(awk "BEGIN { ms = $long - $short; if (ms > 0) printf \"%.1f\", 8000 * ($many - $few) / ms; else print \"too many to time\" }")" - - 'frames a second of all streams'
         else
             note "plugin, end to end, $precision" "$(reason $? "$out/plugin.log")" 4-plugin
         fi
