@@ -8,7 +8,7 @@ SOURCE is what stands before `! acdclip` on a gst-launch-1.0 line, the sample cl
     pipelines/read_metadata.py -p config=pipelines/surface.toml
     pipelines/read_metadata.py videotestsrc pattern=ball num-buffers=3
 
-A line a frame, then a line for each region of its custom meta `AcdClipMeta` and one for each region of interest. The former are in pixels
+A line a frame of which something is known, then a line for each region of its custom meta `AcdClipMeta` and one for each region of interest. The former are in pixels
 of the frame that was measured, the latter follow the picture when an element after `acdclip` scales it.
 
 Needs PyGObject and GStreamer's introspection data (Debian, Ubuntu: python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0);
@@ -94,7 +94,10 @@ def regions_of_interest(buffer):
 
 def show(buffer):
     """Prints one frame."""
-    record = buffer.get_custom_meta("AcdClipMeta").get_structure()
+    meta = buffer.get_custom_meta("AcdClipMeta")
+    if meta is None:  # from a live source, before the first result
+        return
+    record = meta.get_structure()
     print(fields(record, "frame", "pts", "score", "anomalous", "event-id", "age"))
     for region in elements(record, "regions"):
         centroid = ",".join(f"{value:.1f}" for value in elements(region, "centroid"))

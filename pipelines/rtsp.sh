@@ -3,8 +3,9 @@
 #
 #     pipelines/rtsp.sh rtsp://USER:PASSWORD@HOST/PATH [PROPERTY=VALUE...]
 #
-# LATENCY is the jitter buffer in milliseconds, 200 where left out. The queue keeps the picture live on a machine slower than the camera:
-# it lets the older of two waiting frames go.
+# LATENCY is the jitter buffer in milliseconds, 200 where left out. Frames pass at once and show the newest result. With mode=sync, as in a
+# profile, each waits for its own score, and on a machine slower than the camera the queue lets the older of two waiting frames go: the picture
+# stays live.
 set -eu
 . "$(dirname "$0")/plugin-path.sh"
 

@@ -3,9 +3,8 @@
 #
 #     pipelines/webcam.sh [DEVICE [PROPERTY=VALUE...]]
 #
-# DEVICE is /dev/video0 where left out. Scoring happens on every frame that reaches the element, so on a machine slower than the camera
-# the queue lets the older of two waiting frames go: the picture stays live. To keep every frame and score some, take the queue out
-# and give interval=N.
+# DEVICE is /dev/video0 where left out. Frames pass at once and show the newest result. With mode=sync, as in a profile, each waits for its own
+# score, and on a machine slower than the camera the queue lets the older of two waiting frames go: the picture stays live.
 set -eu
 . "$(dirname "$0")/plugin-path.sh"
 
