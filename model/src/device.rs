@@ -58,6 +58,9 @@ impl fmt::Display for DeviceSpec {
 
 impl DeviceSpec {
     /// Opens the device; an error says whether this build or the machine lacks it.
+    ///
+    /// A GPU is the same device whoever opens it, with one stream for all threads. Tensors go from one GPU to another by way of the CPU: a copy
+    /// between two streams waits for neither.
     pub fn open(self) -> Result<Device> {
         let refused = |built: bool, feature: &str, e: candle_core::Error| Error::Device {
             name: self.to_string(),
