@@ -28,6 +28,8 @@ mod model;
 mod monitor;
 mod outcome;
 mod picture;
+#[cfg(feature = "video")]
+mod property;
 mod report;
 mod scan;
 mod score;

@@ -344,6 +344,43 @@ fn a_short_video_is_calibrated_beyond_what_it_shows() {
 
 #[cfg(feature = "video")]
 #[test]
+fn a_video_is_calibrated_on_as_it_will_be_looked_at() {
+    let place = Place::new();
+    let Some(video) = video(&place, 10) else {
+        return;
+    };
+    let output = place.path("c.toml");
+    let calibrate = |more: &[&str]| {
+        let arguments = ["calibrate", "--json", "-o", &output, "--quantile", "0.9"];
+        let video = ["--normal", video.to_str().unwrap()];
+        run(arguments.iter().chain(&video).chain(more))
+    };
+    let highest = |more: &[&str]| {
+        let rows = done(&calibrate(more))["calibration"].clone();
+        number(&rows[1], "threshold")
+    };
+    // The ball keeps away from the corner.
+    let corner = highest(&["--set", "roi=0,0,8,8", "--set", "smoothing=100"]);
+    assert!(corner < highest(&[]), "{corner}");
+    for (setting, wanted) in [
+        ("interval=2", "calibrate sets this itself"),
+        ("roy=0,0,8,8", "wanted a property of the element"),
+        ("tile-size=many", "wanted a value of type"),
+    ] {
+        let ran = calibrate(&["--set", setting]);
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        assert!(ran.err.contains(wanted), "{}", ran.err);
+    }
+    let ran = calibrate(&["--threads", "100000"]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.err.contains("range"), "{}", ran.err);
+    let picture = &place.pictures()[0];
+    let ran = calibrate(&["--set", "roi=0,0,8,8", "--normal", picture]);
+    assert!(ran.err.contains("found the picture"), "{}", ran.err);
+}
+
+#[cfg(feature = "video")]
+#[test]
 fn normal_endoscopy_raises_no_alarm_once_it_is_calibrated_on() {
     let Some(clip) = common::shared("data/video/endoscopy_sinus_normal_35f.mp4") else {
         return;

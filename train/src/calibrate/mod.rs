@@ -67,6 +67,11 @@ pub(crate) struct Args {
     #[cfg(feature = "video")]
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     interval: u32,
+    /// Any other property of the element that frames of a video will be scored with: roi, mask, auto-mask, quality-gate and the like; may be
+    /// given again.
+    #[cfg(feature = "video")]
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = crate::property::setting)]
+    settings: Vec<(String, String)>,
     /// Write the calibration to a file of its own, in TOML.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -211,6 +216,12 @@ impl Args {
         footages: &mut [Footage],
         progress: &ProgressBar,
     ) -> Outcome {
+        if let (Some(picture), Some((name, _))) = (files.pictures.first(), self.settings.first()) {
+            return Err(Failure::Arguments(format!(
+                "--set {name}: it is of the element, which plays videos; found the picture {}",
+                picture.display()
+            )));
+        }
         if !files.videos.is_empty() {
             video::init()?;
         }

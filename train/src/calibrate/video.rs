@@ -14,10 +14,31 @@ use super::{Args, footage::Footage};
 use crate::{
     launch,
     outcome::{Failure, Outcome},
+    property,
 };
 
 /// Nanoseconds in an hour.
 const HOUR: f64 = 3.6e12;
+
+/// What has an option of its own, or is chosen for a frame to be measured.
+const OWN: [&str; 16] = [
+    "calibration",
+    "class-name",
+    "config",
+    "device",
+    "domain",
+    "interval",
+    "jsonl-location",
+    "map-threshold",
+    "messages",
+    "mode",
+    "model",
+    "on-error",
+    "overlay",
+    "precision",
+    "resize",
+    "threads",
+];
 
 /// What the element said of one frame that it measured.
 struct Scored {
@@ -82,7 +103,8 @@ pub(super) fn add(
     class: &str,
     progress: &ProgressBar,
 ) -> Outcome {
-    let seen = watch(path, args, class, progress).map_err(|e| Failure::wrong_file(path, &e))?;
+    let pipeline = pipeline(path, args, class)?;
+    let seen = watch(&pipeline, progress).map_err(|e| Failure::wrong_file(path, &e))?;
     if seen.scored.is_empty() {
         return Err(Failure::wrong_file(
             path,
@@ -96,8 +118,7 @@ pub(super) fn add(
     Ok(())
 }
 
-fn watch(path: &Path, args: &Args, class: &str, progress: &ProgressBar) -> Result<Seen, String> {
-    let pipeline = pipeline(path, args, class)?;
+fn watch(pipeline: &gst::Pipeline, progress: &ProgressBar) -> Result<Seen, String> {
     let seen: Arc<Mutex<Seen>> = Arc::default();
     let (into, progress) = (Arc::clone(&seen), progress.clone());
     let pad = pipeline
@@ -111,7 +132,7 @@ fn watch(path: &Path, args: &Args, class: &str, progress: &ProgressBar) -> Resul
         }
         gst::PadProbeReturn::Ok
     });
-    let ran = run(&pipeline);
+    let ran = run(pipeline);
     // Whatever came of it: a pipeline is not dropped while it runs.
     let stopped = pipeline.set_state(gst::State::Null);
     ran?;
@@ -125,24 +146,38 @@ fn lock(seen: &Mutex<Seen>) -> std::sync::MutexGuard<'_, Seen> {
 }
 
 /// What is not of the scoring is chosen so that frames cost nothing more than their scores.
-fn pipeline(path: &Path, args: &Args, class: &str) -> Result<gst::Pipeline, String> {
+fn pipeline(path: &Path, args: &Args, class: &str) -> Outcome<gst::Pipeline> {
     let line = "filesrc name=source ! decodebin ! videoconvert \
                 ! acdclip name=acdclip overlay=0 messages=none map-threshold=1 ! fakesink name=sink sync=false";
-    let pipeline = launch::pipeline(line)?;
+    let failed = |e: String| Failure::wrong_file(path, &e);
+    let pipeline = launch::pipeline(line).map_err(failed)?;
     if let Some(source) = pipeline.by_name("source") {
         source.set_property("location", path);
     }
-    if let Some(element) = pipeline.by_name("acdclip") {
-        element.set_property("model", args.model.path().unwrap_or(Path::new("")));
-        let runtime = args.model.runtime();
-        element.set_property("device", runtime.device.to_string());
-        element.set_property("precision", runtime.precision.to_string());
-        element.set_property("class-name", class);
-        element.set_property("interval", args.interval);
-        element.set_property_from_str("resize", args.resize().name());
-        element.set_property_from_str("domain", args.domain().map_or("model", Domain::name));
-    }
+    let element: gst::Element = launch::element(&pipeline, "acdclip").map_err(failed)?;
+    configure(&element, args, class)?;
     Ok(pipeline)
+}
+
+fn configure(element: &gst::Element, args: &Args, class: &str) -> Outcome {
+    let runtime = args.model.runtime();
+    element.set_property("model", args.model.path().unwrap_or(Path::new("")));
+    element.set_property("device", runtime.device.to_string());
+    element.set_property("precision", runtime.precision.to_string());
+    property::set(element, "threads", &runtime.threads.to_string())?;
+    element.set_property("class-name", class);
+    element.set_property("interval", args.interval);
+    element.set_property_from_str("resize", args.resize().name());
+    element.set_property_from_str("domain", args.domain().map_or("model", Domain::name));
+    for (name, value) in &args.settings {
+        if OWN.contains(&name.as_str()) {
+            return Err(Failure::Arguments(format!(
+                "--set {name}: calibrate sets this itself, some of it by options; `acdclip calibrate --help` lists them"
+            )));
+        }
+        property::set(element, name, value)?;
+    }
+    Ok(())
 }
 
 /// Plays `pipeline` to its end.

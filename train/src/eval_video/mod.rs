@@ -52,7 +52,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     calibration: Option<PathBuf>,
     /// Any property of the element; may be given again. It wins over the profile.
-    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = crate::property::setting)]
     settings: Vec<(String, String)>,
     /// Play each clip as long as it lasts and let frames pass with the newest result (mode=latest), as from a camera: times to the first alert
     /// then include what this machine costs. Has no curves.
@@ -68,11 +68,6 @@ pub(crate) struct Args {
     /// Write a page with tables, curves, the score of every clip over time, and what was missed or falsely told of, to DIR/index.html.
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
-}
-
-fn setting(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("wanted NAME=VALUE")?;
-    Ok((name.into(), value.into()))
 }
 
 /// Frames and truth of a clip, for the page.

@@ -15,6 +15,7 @@ use crate::{
     calibrate::video,
     launch,
     outcome::{Failure, Outcome},
+    property,
 };
 
 /// What is set here, for a measurement to be one.
@@ -56,14 +57,14 @@ impl Manner {
         let element = element.map_err(|e| Failure::Arguments(e.to_string()))?;
         self.apply(&element)?;
         for (name, value) in others {
-            set(&element, name, value)?;
+            property::set(&element, name, value)?;
         }
         Ok(element)
     }
 
     fn apply(&self, element: &gst::Element) -> Outcome {
         for (name, value) in &self.settings {
-            set(element, name, value)?;
+            property::set(element, name, value)?;
         }
         Ok(())
     }
@@ -106,46 +107,11 @@ impl Manner {
             self.apply(&element)?;
             let lines = lines.to_string_lossy();
             for (name, value) in OWN.iter().zip([mode, "none", "0", &lines, "fail"]) {
-                set(&element, name, value)?;
+                property::set(&element, name, value)?;
             }
         }
         Ok(pipeline)
     }
-}
-
-/// Sets a property as a launch line would, or says why it cannot be.
-fn set(element: &gst::Element, name: &str, value: &str) -> Outcome {
-    let wrong = |what: String| Failure::Arguments(format!("--set {name}={value}: {what}"));
-    let spec = element.find_property(name);
-    let spec = spec.filter(|spec| spec.flags().contains(gst::glib::ParamFlags::WRITABLE));
-    let spec = spec.ok_or_else(|| {
-        wrong(
-            "wanted a property of the element that can be set; `gst-inspect-1.0 acdclip` lists them"
-                .into(),
-        )
-    })?;
-    let read = gst::glib::Value::deserialize_with_pspec(value, &spec);
-    let read = read.map_err(|_| wrong(format!("wanted a value of type {}", spec.value_type())))?;
-    if !is_in_range(&spec, &read) {
-        return Err(wrong("out of the property's range".into()));
-    }
-    element.set_property_from_value(name, &read);
-    Ok(())
-}
-
-/// Whether a number is one that the property takes; a value that is no number is.
-fn is_in_range(spec: &gst::glib::ParamSpec, value: &gst::glib::Value) -> bool {
-    use gst::glib::{ParamSpecDouble, ParamSpecInt, ParamSpecUInt, ParamSpecUInt64};
-    macro_rules! check {
-        ($($kind:ty: $number:ty),*) => {
-            $(if let Some(spec) = spec.downcast_ref::<$kind>() {
-                let range = spec.minimum()..=spec.maximum();
-                return value.get::<$number>().is_ok_and(|value| range.contains(&value));
-            })*
-        };
-    }
-    check!(ParamSpecDouble: f64, ParamSpecInt: i32, ParamSpecUInt: u32, ParamSpecUInt64: u64);
-    true
 }
 
 type Times = Arc<Mutex<Vec<(u64, Option<u64>)>>>;
