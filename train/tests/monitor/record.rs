@@ -20,13 +20,31 @@ const CAPS: &str = "video/x-raw,width=160,height=120,framerate=10/1";
 
 /// A profile with which everything is abnormal.
 fn alarm(folder: &Path) -> PathBuf {
-    let path = folder.join("alarm.toml");
-    fs::write(
-        &path,
-        "[acdclip]\nthreshold = 0.0\nmap-threshold = 1.0\nmax-age = 60000\n",
-    )
-    .unwrap();
+    profile(folder, "0.0")
+}
+
+/// A profile with that threshold of the score.
+fn profile(folder: &Path, threshold: &str) -> PathBuf {
+    let path = folder.join("profile.toml");
+    let text =
+        format!("[acdclip]\nthreshold = {threshold}\nmap-threshold = 1.0\nmax-age = 60000\n");
+    fs::write(&path, text).unwrap();
     path
+}
+
+/// Whether no event goes on.
+fn are_over(state: &Value) -> bool {
+    let events = state["events"].as_array().unwrap();
+    events.iter().all(|event| !event["end"].is_null())
+}
+
+/// The journal's lines.
+fn journal(folder: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(folder.join("events.jsonl")).unwrap();
+    let lines = text.lines();
+    lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 /// The clips of a folder.
@@ -90,11 +108,7 @@ fn record(source: &str, folder: &Path) -> (Vec<PathBuf>, Vec<Value>) {
     ];
     let (status, complaints) = Monitor::start(&options, source).wait();
     assert!(status.success(), "{complaints}");
-    let journal = fs::read_to_string(clips_folder.join("events.jsonl")).unwrap();
-    let lines = journal
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap());
-    (clips(&clips_folder), lines.collect())
+    (clips(&clips_folder), journal(&clips_folder))
 }
 
 #[test]
@@ -163,19 +177,71 @@ fn what_is_seen_again_is_not_recorded_again() {
     };
     assert_eq!(play(clip), ("image/jpeg".into(), 60));
 
-    let jumped = agent().post(format!("{}/api/events/1/jump", monitor.url));
-    assert_eq!(jumped.send_empty().unwrap().status(), 204);
+    jump(&monitor, &json!(1));
     monitor.wait_for("film again", |state| !is_over(state));
     monitor.wait_for("end of the film", is_over);
     monitor.interrupt();
     let (status, complaints) = monitor.wait();
     assert!(status.success(), "{complaints}");
     assert_eq!(clips(&clips_folder).len(), 1);
-    let journal = fs::read_to_string(clips_folder.join("events.jsonl")).unwrap();
-    let event: Value = serde_json::from_str(&journal).unwrap();
+    let [event] = &journal(&clips_folder)[..] else {
+        panic!("one event")
+    };
     assert!(
         event["end_pts"].as_u64() > event["begin_pts"].as_u64(),
         "{event}"
+    );
+}
+
+/// Has the stream go on from before an event.
+fn jump(monitor: &Monitor, id: &Value) {
+    let jumped = agent().post(format!("{}/api/events/{id}/jump", monitor.url));
+    assert_eq!(jumped.send_empty().unwrap().status(), 204);
+}
+
+#[test]
+fn a_clip_of_raw_video_is_right_after_a_jump() {
+    let folder = tempfile::tempdir().unwrap();
+    let profile = profile(folder.path(), "1.0");
+    let film = server::film_of(folder.path(), 60, "");
+    let clips_folder = folder.path().join("clips");
+    let options = [
+        "--profile",
+        profile.to_str().unwrap(),
+        "--record",
+        clips_folder.to_str().unwrap(),
+    ];
+    let monitor = Monitor::start(&options, film.to_str().unwrap());
+    monitor.wait_for("four seconds of it", |state| {
+        let points = state["points"].as_array().unwrap();
+        let at = |point: Option<&Value>| point.and_then(|point| point["at"].as_u64());
+        at(points.last()) > at(points.first()).map(|first| first + 4000)
+    });
+    monitor.set(&json!({"threshold": 0.0}));
+    let state = monitor.wait_for("event", |state| {
+        state["status"]["seekable"] == true && !state["events"][0].is_null()
+    });
+    let event = &state["events"][0];
+    jump(&monitor, &event["id"]);
+    monitor.wait_for("event after the jump", |after| {
+        let mut events = after["events"].as_array().unwrap().iter();
+        events.any(|open| open["end"].is_null() && open["begin"] != event["begin"])
+    });
+    monitor.set(&json!({"threshold": 1.0}));
+    monitor.wait_for("end of the events", are_over);
+    monitor.interrupt();
+    let (status, complaints) = monitor.wait();
+    assert!(status.success(), "{complaints}");
+
+    // It begins with the event or a little before, but not before what the jump went to.
+    let lines = journal(&clips_folder);
+    let after = lines.last().unwrap();
+    let begin = after["begin_pts"].as_f64().unwrap() / 1e9;
+    let first = begin - after["offset"].as_f64().unwrap();
+    let target = event["stream_seconds"].as_f64().unwrap() - 2.0;
+    assert!(
+        target - 0.1 < first && first <= begin,
+        "{first} s, after a jump to {target} s: {lines:?}"
     );
 }
 

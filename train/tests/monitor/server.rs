@@ -290,10 +290,17 @@ fn a_file_goes_on_from_before_an_event() {
 
 /// A film of six seconds, in which a ball moves.
 pub(crate) fn film(folder: &Path) -> PathBuf {
+    film_of(folder, 6, "! jpegenc")
+}
+
+/// A film of so many seconds, in which a ball moves, encoded by that.
+pub(crate) fn film_of(folder: &Path, seconds: u32, encoder: &str) -> PathBuf {
     let film = folder.join("ball.mkv");
     gst::init().unwrap();
     let text = format!(
-        "videotestsrc pattern=ball num-buffers=60 ! video/x-raw,width=160,height=120,framerate=10/1 ! jpegenc ! matroskamux ! filesink location={}",
+        "videotestsrc pattern=ball num-buffers={} ! video/x-raw,width=160,height=120,framerate=10/1 {encoder} ! matroskamux \
+         ! filesink location={}",
+        10 * seconds,
         film.display()
     );
     let pipeline = gst::parse::launch(&text).unwrap();

@@ -264,11 +264,12 @@ fn tap_raw(pipeline: &gst::Pipeline, inlet: &Inlet) -> Outcome {
     let callbacks = AppSinkCallbacks::builder().new_sample(move |sink| {
         let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
         if let (Some(buffer), Some(caps)) = (sample.buffer(), sample.caps_owned()) {
-            // Encoders shift times, and their segments with them.
+            // Encoders shift times, and the bounds of their segments with them. Unlike the running time, the stream time goes on after a jump
+            // as events are told of: where the stream is.
             let segment = sample
                 .segment()
                 .and_then(|segment| segment.downcast_ref::<gst::ClockTime>());
-            let pts = segment.and_then(|segment| segment.to_running_time(buffer.pts()));
+            let pts = segment.and_then(|segment| segment.to_stream_time(buffer.pts()));
             taker.take(buffer, caps, pts);
         }
         Ok(gst::FlowSuccess::Ok)
