@@ -44,6 +44,13 @@ pub(super) struct Happening {
     is_told: bool,
 }
 
+impl Happening {
+    /// It goes on at that moment of the stream. What has been seen of it stays so where only its beginning is seen again.
+    fn reach(&mut self, pts: u64) {
+        self.extent.1 = self.extent.1.max(pts);
+    }
+}
+
 /// A message, and what is known of its times: milliseconds since 1970.
 #[derive(Debug)]
 pub(super) struct Heard<'a> {
@@ -131,7 +138,7 @@ impl Events {
         for (id, region) in &seen.events {
             let id = self.first(*id);
             let event = self.event(id);
-            event.value.extent.1 = seen.measured;
+            event.value.reach(seen.measured);
             if event.value.end.is_none() && seen.score > event.value.peak {
                 event.version = version;
                 event.value.peak = seen.score;
@@ -156,7 +163,7 @@ impl Events {
         let value = &mut event.value;
         if told.moment == Moment::End {
             value.end = Some(at.unwrap_or(now).max(value.begin));
-            value.extent.1 = told.pts.unwrap_or(value.extent.1);
+            value.reach(told.pts.unwrap_or_default());
         } else if !is_again || told.score > value.peak {
             value.peak = told.score;
             value.peak_at = at.unwrap_or(now);
@@ -306,5 +313,25 @@ mod tests {
         );
         let seen: Vec<_> = events.since(0).iter().map(|event| event.id).collect();
         assert_eq!(seen, [1, 2, 4]);
+    }
+
+    #[test]
+    fn what_is_left_early_is_the_same_event_further_on() {
+        let mut events = Events::default();
+        hear(&mut events, Moment::Begin, 1, 10, 100);
+        hear(&mut events, Moment::End, 1, 30, 120);
+        // Somebody goes back, and again before it has got to the end.
+        events.jump();
+        assert!(hear(&mut events, Moment::Begin, 2, 10, 200));
+        let seen = Seen {
+            measured: 11 * SECOND,
+            events: vec![(2, None)],
+            ..Seen::default()
+        };
+        events.judge(&seen, 201, 201);
+        events.jump();
+        hear(&mut events, Moment::End, 2, 12, 202);
+        assert!(hear(&mut events, Moment::Begin, 3, 25, 300));
+        assert_eq!(events.since(0).len(), 1);
     }
 }
