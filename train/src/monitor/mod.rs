@@ -242,7 +242,7 @@ impl Watch<'_> {
         None
     }
 
-    /// What is seen again has been recorded the first time.
+    /// What is seen again has been recorded the first time, unless somebody went elsewhere before its end.
     fn hear(&self, told: Told) {
         let is_again = self.hub.board.hear(&told);
         if let Some(recorder) = self.recorder.filter(|_| !is_again) {

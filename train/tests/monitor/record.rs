@@ -246,6 +246,46 @@ fn a_clip_of_raw_video_is_right_after_a_jump() {
 }
 
 #[test]
+fn what_a_jump_cuts_short_is_recorded_when_it_is_seen_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let profile = alarm(folder.path());
+    let film = server::film_of(folder.path(), 60, "! jpegenc");
+    let clips_folder = folder.path().join("clips");
+    let options = [
+        "--profile",
+        profile.to_str().unwrap(),
+        "--record",
+        clips_folder.to_str().unwrap(),
+    ];
+    let monitor = Monitor::start(&options, film.to_str().unwrap());
+    let state = monitor.wait_for("event in a file", |state| {
+        state["status"]["seekable"] == true && !state["events"][0].is_null()
+    });
+    let cut = &state["events"][0];
+    jump(&monitor, &cut["id"]);
+    let state = monitor.wait_for("event again", |state| {
+        let event = &state["events"][0];
+        event["end"].is_null() && event["begin"] != cut["begin"]
+    });
+    assert_eq!(state["events"].as_array().unwrap().len(), 1, "{state}");
+    monitor.interrupt();
+    let (status, complaints) = monitor.wait();
+    assert!(status.success(), "{complaints}");
+
+    let lines = journal(&clips_folder);
+    let [first, second] = &lines[..] else {
+        panic!("{lines:?}")
+    };
+    assert!(
+        second["begin_pts"].as_u64() < first["end_pts"].as_u64(),
+        "{lines:?}"
+    );
+    for clip in &clips(&clips_folder) {
+        assert_eq!(play(clip).0, "image/jpeg");
+    }
+}
+
+#[test]
 fn a_full_disk_is_told_and_the_picture_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let profile = alarm(folder.path());

@@ -1,6 +1,7 @@
 //! The events that the page lists, each with a picture of its worst frame.
 //!
-//! What is seen again after a jump back in a file is the same event again, whatever number the element gives it: it is listed once.
+//! What is seen again after a jump back in a file is the same event again, whatever number the element gives it: it is listed once. One that a
+//! jump has cut short is to be recorded again.
 
 use std::collections::BTreeMap;
 
@@ -39,6 +40,9 @@ pub(super) struct Happening {
     /// How often the stream had jumped when it was seen last.
     #[serde(skip)]
     jumps: u64,
+    /// Whether it has been seen to its end, which no jump was.
+    #[serde(skip)]
+    is_whole: bool,
     /// Whether a message has told of it.
     #[serde(skip)]
     is_told: bool,
@@ -48,6 +52,12 @@ impl Happening {
     /// It goes on at that moment of the stream. What has been seen of it stays so where only its beginning is seen again.
     fn reach(&mut self, pts: u64) {
         self.extent.1 = self.extent.1.max(pts);
+    }
+
+    /// It is over in a stream that has jumped so often.
+    fn close(&mut self, at: u64, jumps: u64) {
+        self.end = Some(at);
+        self.is_whole |= self.jumps == jumps;
     }
 }
 
@@ -128,7 +138,7 @@ impl Events {
     pub(super) fn end(&mut self, now: u64, version: u64) {
         let open = self.known.values_mut();
         for event in open.filter(|event| event.value.end.is_none()) {
-            event.value.end = Some(now);
+            event.value.close(now, self.jumps);
             event.version = version;
         }
     }
@@ -150,7 +160,7 @@ impl Events {
         }
     }
 
-    /// Takes what is said of an event; tells whether it is one that is known from before a jump.
+    /// Takes what is said of an event; tells whether it is one that has been seen as a whole before.
     pub(super) fn hear(&mut self, heard: &Heard<'_>, version: u64) -> bool {
         let Heard { told, at, now, .. } = *heard;
         if told.moment == Moment::Begin {
@@ -158,17 +168,19 @@ impl Events {
         }
         let id = self.first(told.id);
         let is_again = id != told.id;
+        let jumps = self.jumps;
         let event = self.event(id);
         event.version = version;
         let value = &mut event.value;
+        let was_whole = value.is_whole;
         if told.moment == Moment::End {
-            value.end = Some(at.unwrap_or(now).max(value.begin));
+            value.close(at.unwrap_or(now).max(value.begin), jumps);
             value.reach(told.pts.unwrap_or_default());
         } else if !is_again || told.score > value.peak {
             value.peak = told.score;
             value.peak_at = at.unwrap_or(now);
         }
-        is_again
+        was_whole
     }
 
     fn open(&mut self, heard: &Heard<'_>, version: u64) -> bool {
@@ -195,6 +207,7 @@ impl Events {
         value.jumps = jumps;
         value.begin = since.or(at).unwrap_or(now);
         value.end = None;
+        let was_whole = value.is_whole;
         if known.is_none() {
             value.extent = (begin, told.pts.unwrap_or(begin));
             value.stream_seconds = begin as f64 / 1e9;
@@ -208,7 +221,7 @@ impl Events {
                 self.wanted.insert(id, pts);
             }
         }
-        known.is_some()
+        was_whole
     }
 
     /// The event, over and seen before the last jump, that went on at that moment of the stream.
@@ -332,6 +345,23 @@ mod tests {
         events.jump();
         hear(&mut events, Moment::End, 2, 12, 202);
         assert!(hear(&mut events, Moment::Begin, 3, 25, 300));
+        assert_eq!(events.since(0).len(), 1);
+    }
+
+    #[test]
+    fn what_a_jump_cuts_short_is_recorded_when_it_is_seen_again() {
+        let mut events = Events::default();
+        hear(&mut events, Moment::Begin, 1, 25, 100);
+        events.jump();
+        // The element ends it where the stream is cut.
+        hear(&mut events, Moment::End, 1, 30, 105);
+        assert!(!hear(&mut events, Moment::Begin, 2, 25, 200));
+        assert!(!hear(&mut events, Moment::End, 2, 40, 215));
+        events.jump();
+        assert!(hear(&mut events, Moment::Begin, 3, 25, 300), "now it is");
+        events.jump();
+        assert!(hear(&mut events, Moment::End, 3, 30, 305));
+        assert!(hear(&mut events, Moment::Begin, 4, 35, 400));
         assert_eq!(events.since(0).len(), 1);
     }
 }

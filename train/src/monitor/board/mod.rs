@@ -203,7 +203,7 @@ impl Board {
         self.change(|contents| contents.see(seen));
     }
 
-    /// A message has come; tells whether it is of an event that is known from before a jump.
+    /// A message has come; tells whether it is of an event that has been seen as a whole before.
     pub(super) fn hear(&self, told: &Told) -> bool {
         self.change(|contents| contents.hear(told))
     }
