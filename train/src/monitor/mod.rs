@@ -144,6 +144,8 @@ fn wait_for(stop: &AtomicBool) {
 }
 
 fn tell_end(hub: &Hub, end: &End) {
+    // What the page shows of a stream that is over are its last figures.
+    hub.board.count(hub.figures());
     hub.board.end_events(now());
     hub.board.tell(|status| match end {
         End::Over | End::Stopped => status.phase = Phase::Ended,
