@@ -115,6 +115,14 @@ impl Hub {
         Some(jump::to(&self.pace, begin))
     }
 
+    /// There will be no pictures any more: whoever waits for one is let go.
+    pub(super) fn end_pictures(&self) {
+        self.pictures.end();
+        if let Some(broadcast) = &self.broadcast {
+            broadcast.end();
+        }
+    }
+
     /// Whether a frame has come.
     pub(super) fn has_seen_frames(&self) -> bool {
         self.stats()

@@ -118,7 +118,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     if let Some(recorder) = recorder {
         recorder.finish();
     }
-    hub.pictures.end();
+    hub.end_pictures();
     hub.board.tell(|status| status.seekable = false);
     tell_end(&hub, &end);
     if let (End::Over | End::Failed(_), true) = (&end, args.stay) {

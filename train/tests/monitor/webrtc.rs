@@ -192,6 +192,31 @@ fn a_receiver_gets_the_stream_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn with_the_stream_its_viewers_are_gone() {
+    if !is_there() {
+        return;
+    }
+    let monitor = Monitor::start(&["--stay"], &BALL.replace("3000", "300"));
+    let (id, sdp) = offer(&monitor);
+    let (receiver, answer) = Receiver::new(&sdp);
+    assert_eq!(send(&monitor, id, &answer).0, 204);
+    receiver.wait_for_frames(3);
+    let state = monitor.wait_for("end", |state| state["status"]["phase"] == "ended");
+    let stats = &state["stats"];
+    assert_eq!(
+        (&stats["viewers-webrtc"], &stats["webrtc-encoding"]),
+        (&json!(0), &json!(false))
+    );
+    let url = format!("{}/api/webrtc", monitor.url);
+    let mut refused = agent().post(url).send_empty().unwrap();
+    let why = refused.body_mut().read_to_string().unwrap();
+    assert!(refused.status() == 410 && why.contains("ended"), "{why}");
+    monitor.interrupt();
+    let (status, complaints) = monitor.wait();
+    assert!(status.success(), "{complaints}");
+}
+
+#[test]
 fn what_is_missing_for_it_is_told_once() {
     if !is_there() {
         return;

@@ -106,6 +106,9 @@ fn missing() -> Option<String> {
     ))
 }
 
+/// Why nobody is let in after the end.
+const OVER: &str = "wanted a picture that goes on, found a stream that has ended";
+
 /// The first error that a pipeline has told of since it was asked.
 fn problem(pipeline: &gst::Pipeline) -> Option<String> {
     let bus = pipeline.bus()?;
@@ -129,6 +132,7 @@ pub(super) struct Broadcast {
     newest: Mutex<Option<gst::Sample>>,
     wants_key: Arc<AtomicBool>,
     count: AtomicU64,
+    is_over: AtomicBool,
 }
 
 impl Broadcast {
@@ -144,6 +148,7 @@ impl Broadcast {
             newest: Mutex::default(),
             wants_key: Arc::default(),
             count: AtomicU64::default(),
+            is_over: AtomicBool::default(),
         })
     }
 
@@ -187,6 +192,11 @@ impl Broadcast {
         let offer = viewer.offer()?;
         let id = self.count.fetch_add(1, Ordering::Relaxed) + 1;
         self.viewers.lock().insert(id, Arc::new(viewer));
+        // The end may have come meanwhile, and have found everybody but this one.
+        if self.is_over() {
+            self.remove(id);
+            return Err(OVER.into());
+        }
         Ok((id, offer))
     }
 
@@ -218,7 +228,7 @@ impl Broadcast {
     fn check(&self, id: u64) -> Result<(), String> {
         let failed = self.encoder.lock().as_ref().and_then(Encoder::problem);
         if let Some(problem) = failed {
-            self.end();
+            self.dismiss();
             return Err(problem);
         }
         let problem = self.viewer(id).and_then(|viewer| viewer.problem());
@@ -244,8 +254,18 @@ impl Broadcast {
         drop(idle);
     }
 
-    /// Everybody is gone.
+    /// There will be no picture any more, and nobody who waits for one.
     pub(super) fn end(&self) {
+        self.is_over.store(true, Ordering::SeqCst);
+        self.dismiss();
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::SeqCst)
+    }
+
+    /// Everybody is gone.
+    fn dismiss(&self) {
         let ids: Vec<_> = self.viewers.lock().keys().copied().collect();
         ids.into_iter().for_each(|id| self.remove(id));
     }

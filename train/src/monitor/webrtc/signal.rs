@@ -17,7 +17,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Answer, Broadcast, viewer::Contact};
+use super::{Answer, Broadcast, OVER, viewer::Contact};
 use crate::{
     monitor::{
         feed::{full, seat},
@@ -48,6 +48,9 @@ pub(in crate::monitor) async fn offer(State(hub): State<Arc<Hub>>) -> Response {
             "the picture is not to be had by WebRTC here; /live.mjpeg has it",
         );
     };
+    if broadcast.is_over() {
+        return refuse(StatusCode::GONE, OVER);
+    }
     let Some(seat) = seat(&hub.viewers) else {
         return full();
     };
