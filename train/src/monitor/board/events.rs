@@ -3,7 +3,7 @@
 //! What is seen again after a jump back in a file is the same event again, whatever number the element gives it: it is listed once. One that a
 //! jump has cut short is to be recorded again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use axum::body::Bytes;
 use serde::Serialize;
@@ -13,6 +13,8 @@ use crate::monitor::findings::{Moment, Rect, Seen, Told};
 
 /// Events that are remembered, each with a picture.
 pub(super) const EVENTS: usize = 200;
+/// Events that frames show before they are told of, at most.
+const UNTOLD: usize = 50;
 /// Nanoseconds by which an event may begin earlier when it is seen again: what the frames before are decides, and these are others.
 const EARLIER: u64 = 1_000_000_000;
 
@@ -43,9 +45,6 @@ pub(super) struct Happening {
     /// Whether it has been seen to its end, which no jump was.
     #[serde(skip)]
     is_whole: bool,
-    /// Whether a message has told of it.
-    #[serde(skip)]
-    is_told: bool,
 }
 
 impl Happening {
@@ -74,6 +73,9 @@ pub(super) struct Heard<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Events {
     known: BTreeMap<u64, Versioned<Happening>>,
+    /// What frames show before a message has told of it. Most of it is known already where the stream has gone back, under another number, so that
+    /// nothing known gives way to it.
+    untold: BTreeMap<u64, Versioned<Happening>>,
     pictures: BTreeMap<u64, Bytes>,
     /// Events whose worst frame is another now, and when that is shown.
     wanted: BTreeMap<u64, u64>,
@@ -86,16 +88,12 @@ impl Events {
     /// What has changed since a version.
     pub(super) fn since(&self, version: u64) -> Vec<Happening> {
         let events = self.known.values();
-        events
-            .filter_map(|event| event.since(version))
-            .filter(|event| event.is_told)
-            .collect()
+        events.filter_map(|event| event.since(version)).collect()
     }
 
     /// Where in the stream an event begins, nanoseconds.
     pub(super) fn begin(&self, id: u64) -> Option<u64> {
-        let event = self.known.get(&id).filter(|event| event.value.is_told);
-        event.map(|event| event.value.extent.0)
+        self.known.get(&id).map(|event| event.value.extent.0)
     }
 
     /// The picture of an event's worst frame.
@@ -113,7 +111,8 @@ impl Events {
 
     /// An event gets a picture of its worst frame.
     pub(super) fn illustrate(&mut self, id: u64, jpeg: Bytes, version: u64) {
-        if let Some(event) = self.known.get_mut(&id) {
+        let known = self.known.get_mut(&id);
+        if let Some(event) = known.or_else(|| self.untold.get_mut(&id)) {
             event.value.picture = version;
             event.version = version;
             self.pictures.insert(id, jpeg);
@@ -147,7 +146,7 @@ impl Events {
     pub(super) fn judge(&mut self, seen: &Seen, at: u64, version: u64) {
         for (id, region) in &seen.events {
             let id = self.first(*id);
-            let event = self.event(id);
+            let event = self.shown(id);
             event.value.reach(seen.measured);
             if event.value.end.is_none() && seen.score > event.value.peak {
                 event.version = version;
@@ -169,7 +168,10 @@ impl Events {
         let id = self.first(told.id);
         let is_again = id != told.id;
         let jumps = self.jumps;
-        let event = self.event(id);
+        // What is listed no more may still go on.
+        let Some(event) = self.known.get_mut(&id) else {
+            return false;
+        };
         event.version = version;
         let value = &mut event.value;
         let was_whole = value.is_whole;
@@ -200,10 +202,9 @@ impl Events {
             self.again.insert(told.id, id);
         }
         let jumps = self.jumps;
-        let event = self.event(id);
+        let event = self.listed(id);
         event.version = version;
         let value = &mut event.value;
-        value.is_told = true;
         value.jumps = jumps;
         value.begin = since.or(at).unwrap_or(now);
         value.end = None;
@@ -228,7 +229,7 @@ impl Events {
     fn known_at(&self, pts: u64) -> Option<u64> {
         let is_that = |event: &&Happening| {
             let (begin, end) = event.extent;
-            let is_over = event.is_told && event.end.is_some() && event.jumps < self.jumps;
+            let is_over = event.end.is_some() && event.jumps < self.jumps;
             is_over && begin <= pts.saturating_add(EARLIER) && pts <= end
         };
         let events = self.known.values().map(|event| &event.value);
@@ -243,27 +244,51 @@ impl Events {
         self.again.get(&id).copied().unwrap_or(id)
     }
 
-    fn event(&mut self, id: u64) -> &mut Versioned<Happening> {
+    /// An event that a message tells of; the oldest one gives way to it where it is new.
+    fn listed(&mut self, id: u64) -> &mut Versioned<Happening> {
         if !self.known.contains_key(&id)
             && self.known.len() >= EVENTS
             && let Some(oldest) = self.known.keys().next().copied()
         {
             self.forget(oldest);
         }
-        self.known.entry(id).or_insert_with(|| Versioned {
-            version: 0,
-            value: Happening {
-                id,
-                ..Happening::default()
-            },
-        })
+        let shown = self.untold.remove(&id);
+        let event = self.known.entry(id);
+        event.or_insert_with(|| shown.unwrap_or_else(|| numbered(id)))
+    }
+
+    /// An event that a frame shows.
+    fn shown(&mut self, id: u64) -> &mut Versioned<Happening> {
+        let is_new = !self.known.contains_key(&id) && !self.untold.contains_key(&id);
+        if is_new
+            && self.untold.len() >= UNTOLD
+            && let Some(oldest) = self.untold.keys().next().copied()
+        {
+            self.forget(oldest);
+        }
+        match self.known.entry(id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(_) => self.untold.entry(id).or_insert_with(|| numbered(id)),
+        }
     }
 
     fn forget(&mut self, id: u64) {
         self.known.remove(&id);
+        self.untold.remove(&id);
         self.pictures.remove(&id);
         self.wanted.remove(&id);
         self.again.retain(|_, first| *first != id);
+    }
+}
+
+/// Nothing is known of it yet but its number.
+fn numbered(id: u64) -> Versioned<Happening> {
+    Versioned {
+        version: 0,
+        value: Happening {
+            id,
+            ..Happening::default()
+        },
     }
 }
 
@@ -292,6 +317,17 @@ mod tests {
             now,
         };
         events.hear(&heard, now)
+    }
+
+    /// A frame in which an event goes on.
+    fn show(events: &mut Events, id: u64, second: u64, now: u64) {
+        let seen = Seen {
+            measured: second * SECOND,
+            score: 0.7,
+            events: vec![(id, None)],
+            ..Seen::default()
+        };
+        events.judge(&seen, now, now);
     }
 
     #[test]
@@ -336,16 +372,49 @@ mod tests {
         // Somebody goes back, and again before it has got to the end.
         events.jump();
         assert!(hear(&mut events, Moment::Begin, 2, 10, 200));
-        let seen = Seen {
-            measured: 11 * SECOND,
-            events: vec![(2, None)],
-            ..Seen::default()
-        };
-        events.judge(&seen, 201, 201);
+        show(&mut events, 2, 11, 201);
         events.jump();
         hear(&mut events, Moment::End, 2, 12, 202);
         assert!(hear(&mut events, Moment::Begin, 3, 25, 300));
         assert_eq!(events.since(0).len(), 1);
+    }
+
+    #[test]
+    fn what_is_seen_again_takes_no_place_in_a_full_list() {
+        let mut events = Events::default();
+        let count = EVENTS as u64;
+        for id in 1..=count {
+            hear(&mut events, Moment::Begin, id, 10 * id, 10 * id);
+            hear(&mut events, Moment::End, id, 10 * id + 5, 10 * id + 5);
+        }
+        events.jump();
+        for id in 1..=count {
+            // A frame may come before the message.
+            show(&mut events, count + id, 10 * id + 1, 10_000 + id);
+            assert!(hear(
+                &mut events,
+                Moment::Begin,
+                count + id,
+                10 * id,
+                10_000 + id
+            ));
+            hear(
+                &mut events,
+                Moment::End,
+                count + id,
+                10 * id + 5,
+                10_000 + id,
+            );
+        }
+        let seen: Vec<_> = events.since(0).iter().map(|event| event.id).collect();
+        assert_eq!(seen, (1..=count).collect::<Vec<_>>());
+        // What is new is listed, and with the peak that its frame had.
+        let new = 2 * count + 1;
+        show(&mut events, new, 5000, 20_000);
+        hear(&mut events, Moment::Begin, new, 5000, 20_000);
+        let last = events.since(0).pop().unwrap();
+        assert_eq!((last.id, last.peak), (new, 0.7));
+        assert_eq!(events.since(0).len(), EVENTS);
     }
 
     #[test]
