@@ -238,7 +238,10 @@ impl Broadcast {
     /// A viewer is gone, and with the last one the encoder.
     fn remove(&self, id: u64) {
         let gone = self.viewers.lock().remove(&id);
-        drop(gone);
+        // Whoever shows it a frame just now may be the last to hold it, and is no thread to stop a pipeline in.
+        if let Some(gone) = gone {
+            gone.stop();
+        }
         self.rest();
     }
 

@@ -221,12 +221,18 @@ impl Viewer {
         let sent = self.source.push_sample(sample);
         self.is_lost.store(sent.is_err(), Ordering::Relaxed);
     }
+
+    /// Sends nothing any more, for good. Takes its time.
+    pub(super) fn stop(&self) {
+        // A pipeline can always be told to stop.
+        let _ = self.pipeline.set_state(gst::State::Null);
+    }
 }
 
 impl Drop for Viewer {
     fn drop(&mut self) {
         // A pipeline is not dropped while it runs.
-        let _ = self.pipeline.set_state(gst::State::Null);
+        self.stop();
     }
 }
 
