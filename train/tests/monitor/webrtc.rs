@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::{
     common::acdclip,
     running::{BALL, LONG, Monitor, agent},
+    server,
     unsafe_description::{describe, text},
 };
 
@@ -126,7 +127,11 @@ impl Receiver {
     }
 
     fn wait_for_frames(&self, more: u64) {
-        let wanted = self.frames.load(Ordering::Relaxed) + more;
+        self.wait_until(self.frames.load(Ordering::Relaxed) + more);
+    }
+
+    /// Waits until so many have come.
+    fn wait_until(&self, wanted: u64) {
         let begun = Instant::now();
         while self.frames.load(Ordering::Relaxed) < wanted {
             assert!(begun.elapsed() < LONG, "no frame comes");
@@ -188,6 +193,30 @@ fn a_receiver_gets_the_stream_and_leaves_nothing_behind() {
         monitor.wait_for("frame after it", |state| {
             state["stats"]["frames"].as_u64() > seen
         });
+    }
+}
+
+#[test]
+fn a_picture_that_stands_still_reaches_everybody() {
+    if !is_there() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let film = server::film(folder.path());
+    let monitor = Monitor::start(&["--stay"], film.to_str().unwrap());
+    monitor.wait_for("end", |state| state["status"]["phase"] == "ended");
+    let come = |_| {
+        let (id, sdp) = offer(&monitor);
+        let (receiver, answer) = Receiver::new(&sdp);
+        (id, receiver, answer)
+    };
+    // All at once, so that one key frame does not do for all.
+    let receivers: Vec<_> = (0..3).map(come).collect();
+    for (id, _, answer) in &receivers {
+        assert_eq!(send(&monitor, *id, answer).0, 204);
+    }
+    for (_, receiver, _) in &receivers {
+        receiver.wait_until(1);
     }
 }
 

@@ -217,11 +217,26 @@ impl Broadcast {
             self.rest();
         }
         self.wants_key.store(true, Ordering::Relaxed);
-        let newest = self.newest.lock().clone();
-        if let Some((inlet, newest)) = self.inlet().zip(newest) {
-            inlet.take(&newest, &self.wants_key);
-        }
+        self.repeat();
         Ok(())
+    }
+
+    /// Where the picture stands still no frame comes that a key frame could be made of.
+    fn catch_up(&self) {
+        if self.wants_key.load(Ordering::Relaxed) {
+            self.repeat();
+        }
+    }
+
+    /// Has the newest picture encoded once more.
+    fn repeat(&self) {
+        let newest = || self.newest.lock().clone();
+        let mut next = newest();
+        while let Some((inlet, sample)) = self.inlet().zip(next) {
+            inlet.take(&sample, &self.wants_key);
+            // A newer one may have gone in just before it, and is to be the one that stands.
+            next = newest().filter(|newest| !std::ptr::eq(&**newest, &*sample));
+        }
     }
 
     /// What has gone wrong for that viewer, if anything has. An encoder that fails fails for all: each begins again with another.

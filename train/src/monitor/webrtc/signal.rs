@@ -156,6 +156,8 @@ async fn attend(broadcast: Arc<Broadcast>, id: u64) {
         let looked = spawn_blocking(move || {
             if is_new {
                 looked.begin()?;
+            } else {
+                looked.catch_up();
             }
             looked.check(id)
         });
