@@ -241,13 +241,22 @@ impl Broadcast {
 
     /// What has gone wrong for that viewer, if anything has. An encoder that fails fails for all: each begins again with another.
     fn check(&self, id: u64) -> Result<(), String> {
-        let failed = self.encoder.lock().as_ref().and_then(Encoder::problem);
-        if let Some(problem) = failed {
+        if let Some(problem) = self.give_up_encoder() {
             self.dismiss();
             return Err(problem);
         }
         let problem = self.viewer(id).and_then(|viewer| viewer.problem());
         problem.map_or(Ok(()), Err)
+    }
+
+    /// What has gone wrong with the encoder, which tells it once: nobody who comes after that finds it there.
+    fn give_up_encoder(&self) -> Option<String> {
+        let mut place = self.encoder.lock();
+        let problem = place.as_ref().and_then(Encoder::problem)?;
+        let failed = place.take();
+        drop(place);
+        drop(failed);
+        Some(problem)
     }
 
     /// A viewer is gone, and with the last one the encoder.
@@ -286,5 +295,47 @@ impl Broadcast {
     fn dismiss(&self) {
         let ids: Vec<_> = self.viewers.lock().keys().copied().collect();
         ids.into_iter().for_each(|id| self.remove(id));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::{
+        net::Ipv4Addr,
+        time::{Duration, Instant},
+    };
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    #[test]
+    fn an_encoder_that_has_failed_is_not_there_for_whoever_comes() {
+        gst::init().unwrap();
+        if let Some(why) = missing() {
+            println!("skipped: {why}");
+            return;
+        }
+        let broadcast = Broadcast::new(Some(Ipv4Addr::LOCALHOST.into()), None, 300_000);
+        let seats = Arc::new(Semaphore::new(1));
+        broadcast.offer(seats.try_acquire_owned().unwrap()).unwrap();
+        broadcast.begin().unwrap();
+        assert!(broadcast.is_encoding());
+        // What is no picture it cannot encode.
+        let caps = gst::Caps::new_empty_simple("text/x-raw");
+        broadcast.take(&gst::Buffer::from_slice([0u8; 16]), &caps);
+        let begun = Instant::now();
+        while broadcast.give_up_encoder().is_none() {
+            assert!(
+                begun.elapsed() < Duration::from_secs(60),
+                "it tells nothing"
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // Whoever finds that out has not yet let anybody go.
+        assert_eq!((broadcast.viewers(), broadcast.is_encoding()), (1, false));
+        broadcast.end();
+        assert_eq!(broadcast.viewers(), 0);
     }
 }
