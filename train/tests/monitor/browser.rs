@@ -314,6 +314,24 @@ fn a_click_on_an_event_goes_back_in_a_file() {
             1
         );
     }
+
+    // What cannot be done stands for a while, whatever is heard meanwhile.
+    browser.wait_for("document.body.dataset.link === 'ended'");
+    browser.run(
+        "const time = performance.now(); performance.now = () => time; window.wayBack = fetch; \
+                 window.fetch = async () => new Response('wanted an event', { status: 404 })",
+    );
+    browser.run(&format!("{item}.click()"));
+    let complaint = text("complaint");
+    browser.wait_for(&format!("{complaint} === 'Not gone back: wanted an event'"));
+    monitor.set(&json!({"muted": true}));
+    browser.wait_for(&is_seen("muted"));
+    assert_eq!(
+        browser.run(&format!("return {complaint}")),
+        "Not gone back: wanted an event"
+    );
+    browser.run("delete performance.now; window.fetch = wayBack");
+    browser.wait_for(&format!("!{complaint}.includes('Not gone back')"));
 }
 
 #[test]

@@ -9,12 +9,14 @@ const SILENCE = 4000;
 const OLD = 3000;
 /** Milliseconds without a frame after which the picture is said to stand still. */
 const STILL = 2000;
+/** Milliseconds that what could not be done here stands in the place of what the monitor warns of. */
+const COMPLAINT = 10000;
 const STEP = 0.01;
 
 const by = id => document.getElementById(id);
 const body = document.body.dataset;
 const state = { points: [], events: new Map(), settings: undefined, status: undefined, stats: undefined, ahead: 0, pictureAt: undefined };
-let socket, heard = 0, chosen, retry = 500, full = false;
+let socket, heard = 0, chosen, retry = 500, full = false, refused = '', refusedAt = 0;
 
 // ---- the connection
 
@@ -74,8 +76,21 @@ function showStatus() {
   by('source').textContent = state.status.source + (state.status.records ? ' · events are recorded' : '');
   const words = { starting: 'Starting', live: 'Live', ended: 'The stream has ended', failed: 'The stream has failed' };
   setLink(state.status.phase, words[state.status.phase]);
-  by('complaint').textContent = state.status.warning ?? '';
+  showComplaint();
   showCover();
+}
+
+/** Says that something could not be done. */
+function complain(words) {
+  refused = words;
+  refusedAt = performance.now();
+  showComplaint();
+}
+
+function showComplaint() {
+  const isNew = refused && performance.now() - refusedAt < COMPLAINT;
+  const words = isNew ? refused : state.status?.warning ?? '';
+  if (by('complaint').textContent !== words) by('complaint').textContent = words;
 }
 
 function setLink(link, words) {
@@ -243,7 +258,7 @@ function markPeak({ region, size }) {
 /** Has a file go on from a little before an event, for everybody who watches. */
 async function jump(id) {
   const answer = await fetch(`/api/events/${id}/jump`, { method: 'POST' }).catch(() => undefined);
-  by('complaint').textContent = answer?.ok ? '' : `Not gone back: ${answer ? (await answer.text()).trim() : 'no connection'}`;
+  complain(answer?.ok ? '' : `Not gone back: ${answer ? (await answer.text()).trim() : 'no connection'}`);
   const event = state.events.get(id);
   if (answer?.ok && event) by('news').textContent = `The video goes on from before the event at ${moment(event)}`;
 }
@@ -295,7 +310,7 @@ async function set(change) {
       showSettings(await answer.json());
     } catch (problem) {
       sending = undefined;
-      by('complaint').textContent = `Not set: ${problem.message}`;
+      complain(`Not set: ${problem.message}`);
       if (state.settings) showSettings(state.settings);
     }
   }
@@ -398,6 +413,7 @@ setInterval(() => {
     silent.close();
   }
   showCover();
+  showComplaint();
   showScore();
   showAlert();
   draw();
