@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::{
-    board::{Board, Settings},
+    board::{Board, Phase, Settings},
     findings, jump,
     pictures::Pictures,
     pipeline::element,
@@ -109,7 +109,12 @@ impl Hub {
     pub(super) fn jump_to_event(&self, id: u64) -> Option<Result<(), String>> {
         let begin = self.board.begin(id)?;
         if !self.board.is_seekable() {
-            return Some(Err("wanted a file to go back in, found what is live".into()));
+            let found = match self.board.phase() {
+                Phase::Starting | Phase::Live => "what is live or comes but once",
+                Phase::Ended => "one that is over",
+                Phase::Failed => "one that has failed",
+            };
+            return Some(Err(format!("wanted a file to go back in, found {found}")));
         }
         self.board.jump();
         Some(jump::to(&self.pace, begin))

@@ -19,7 +19,7 @@ use crate::{
 const CAPS: &str = "video/x-raw,width=160,height=120,framerate=10/1";
 
 /// A profile with which everything is abnormal.
-fn alarm(folder: &Path) -> PathBuf {
+pub(crate) fn alarm(folder: &Path) -> PathBuf {
     profile(folder, "0.0")
 }
 

@@ -16,6 +16,7 @@ use ureq::{
 
 use crate::{
     common::run,
+    record,
     running::{BALL, LONG, Monitor, agent},
 };
 
@@ -278,14 +279,21 @@ fn a_file_goes_on_from_before_an_event() {
     let (status, complaints) = monitor.wait();
     assert!(status.success(), "{complaints}");
 
-    // What is live cannot.
-    let monitor = Monitor::start(&[], BALL);
-    monitor.set(&json!({"threshold": 0.0}));
-    monitor.wait_for("event", |state| !state["events"][0].is_null());
-    let url = format!("{}/api/events/1/jump", monitor.url);
-    let mut refused = agent().post(url).send_empty().unwrap();
-    let why = refused.body_mut().read_to_string().unwrap();
-    assert!(refused.status() == 409 && why.contains("live"), "{why}");
+    // What is live cannot, also when it is over.
+    let profile = record::alarm(folder.path());
+    let options = ["--stay", "--profile", profile.to_str().unwrap()];
+    let why = |monitor: &Monitor| {
+        monitor.wait_for("event", |state| !state["events"][0].is_null());
+        let url = format!("{}/api/events/1/jump", monitor.url);
+        let mut refused = agent().post(url).send_empty().unwrap();
+        assert_eq!(refused.status(), 409);
+        refused.body_mut().read_to_string().unwrap()
+    };
+    let monitor = Monitor::start(&options, BALL);
+    assert!(why(&monitor).contains("live"));
+    let monitor = Monitor::start(&options, &BALL.replace("3000", "30"));
+    monitor.wait_for("end", |state| state["status"]["phase"] == "ended");
+    assert!(why(&monitor).contains("is over"));
 }
 
 /// A film of six seconds, in which a ball moves.

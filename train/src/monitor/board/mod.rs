@@ -218,6 +218,11 @@ impl Board {
         self.contents.lock().status.value.seekable
     }
 
+    /// How the stream is.
+    pub(super) fn phase(&self) -> Phase {
+        self.contents.lock().status.value.phase
+    }
+
     /// Where in the stream an event begins, nanoseconds.
     pub(super) fn begin(&self, id: u64) -> Option<u64> {
         self.contents.lock().events.begin(id)
