@@ -305,6 +305,15 @@ fn video(place: &Place, frames: usize) -> Option<PathBuf> {
     None
 }
 
+/// Calibrates on a video, with `more` arguments.
+#[cfg(feature = "video")]
+fn calibrate(place: &Place, video: &Path, more: &[&str]) -> Ran {
+    let output = place.path("c.toml");
+    let arguments = ["calibrate", "--json", "-o", &output, "--normal"];
+    let video = [video.to_str().unwrap()];
+    run(arguments.iter().chain(&video).chain(more))
+}
+
 #[cfg(feature = "video")]
 #[test]
 fn a_short_video_is_calibrated_beyond_what_it_shows() {
@@ -312,13 +321,8 @@ fn a_short_video_is_calibrated_beyond_what_it_shows() {
     let Some(video) = video(&place, 20) else {
         return;
     };
-    let output = place.path("c.toml");
     let calibrate = |more: &[&str]| {
-        let arguments = ["calibrate", "--json", "-o", &output, "--normal"];
-        let ran = run(arguments
-            .iter()
-            .chain(&[video.to_str().unwrap()])
-            .chain(more));
+        let ran = calibrate(&place, &video, more);
         (
             done(&ran)["calibration"].as_array().unwrap().clone(),
             ran.err,
@@ -349,11 +353,9 @@ fn a_video_is_calibrated_on_as_it_will_be_looked_at() {
     let Some(video) = video(&place, 10) else {
         return;
     };
-    let output = place.path("c.toml");
     let calibrate = |more: &[&str]| {
-        let arguments = ["calibrate", "--json", "-o", &output, "--quantile", "0.9"];
-        let video = ["--normal", video.to_str().unwrap()];
-        run(arguments.iter().chain(&video).chain(more))
+        let more: Vec<_> = ["--quantile", "0.9"].iter().chain(more).copied().collect();
+        calibrate(&place, &video, &more)
     };
     let highest = |more: &[&str]| {
         let rows = done(&calibrate(more))["calibration"].clone();
