@@ -56,14 +56,17 @@ pub(crate) enum Skipped {
     Failing,
     /// Nothing can be seen in it.
     Poor,
+    /// It lies outside the segment: it is decoded or read on the way to what is shown, and not shown itself.
+    Outside,
 }
 
-const REASONS: [(Skipped, &str); 5] = [
+const REASONS: [(Skipped, &str); 6] = [
     (Skipped::Interval, "skipped-interval"),
     (Skipped::Busy, "skipped-busy"),
     (Skipped::Late, "skipped-late"),
     (Skipped::Failing, "skipped-failing"),
     (Skipped::Poor, "skipped-quality"),
+    (Skipped::Outside, "skipped-outside"),
 ];
 
 /// The newest measurements.

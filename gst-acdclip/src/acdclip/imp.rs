@@ -294,6 +294,10 @@ impl AcdClip {
             );
             return Err(gst::FlowError::NotNegotiated);
         };
+        if self.is_outside(&buffer) {
+            session.leave_out();
+            return Ok(buffer);
+        }
         let late = self.is_late(&buffer);
         let outcome = session.pass(&buffer, &settings, pace, late);
         if outcome.cancelled && pace == Pace::Sync {
@@ -587,6 +591,19 @@ impl AcdClip {
             self.post_events(session, &settings, &passage.events, None);
         });
         self.ready.lock().clear();
+    }
+
+    /// Whether a frame will not be shown: after a jump what comes raw begins before the moment that was jumped to.
+    fn is_outside(&self, buffer: &gst::BufferRef) -> bool {
+        let segment = self.obj().segment();
+        let Some((segment, begin)) = segment.downcast_ref::<gst::ClockTime>().zip(buffer.pts())
+        else {
+            return false;
+        };
+        let end = buffer
+            .duration()
+            .map(|duration| begin.saturating_add(duration));
+        segment.clip(begin, end).is_none()
     }
 
     fn is_late(&self, buffer: &gst::BufferRef) -> bool {

@@ -54,6 +54,8 @@
  * same, and say that they are `muted`. `stats` has the time from a frame's coming to the leaving of the first one that shows what was found in
  * it (`frame-to-pixel`): what the element adds to the way from camera to screen.
  *
+ * A frame that lies outside its segment, as those are that come before the moment that a player has gone to, is not shown: it passes as it came.
+ *
  * An event that has begun also ends on the bus: at the latest with the end of the stream, a flush or a new segment. A JSON line is in
  * the file before its frame leaves; a file that cannot be written any more is warned of once, and the video goes on without it.
  *

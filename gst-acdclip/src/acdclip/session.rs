@@ -266,6 +266,13 @@ impl Session {
         self.judge.last()
     }
 
+    /// A frame passes that is nothing to be judged.
+    pub(super) fn leave_out(&mut self) {
+        self.frames += 1;
+        self.stats.frame(false);
+        self.stats.skip(Skipped::Outside);
+    }
+
     /// Scores `buffer` if it is its turn, and says what is known of it.
     pub(super) fn pass(
         &mut self,

@@ -38,6 +38,33 @@ fn a_flush_ends_the_open_event_and_forgets_the_last_result() {
 }
 
 #[test]
+fn what_comes_before_the_moment_that_was_gone_to_is_not_judged() {
+    let caps = caps("GRAY8", 64, 48);
+    for mode in ["sync", "latest"] {
+        let mut bench = Bench::new(&[("mode", mode), ("interval", "100")], &caps);
+        let mut segment = gst::FormattedSegment::<gst::ClockTime>::new();
+        segment.set_start(gst::ClockTime::from_mseconds(80));
+        segment.set_stop(gst::ClockTime::from_mseconds(160));
+        assert!(bench.harness.push_event(gst::event::Segment::new(&segment)));
+        let passed = [0, 1, 2, 3, 4, 5].map(|n| bench.pass(picture("ball", &caps, n)));
+        let before = picture("ball", &caps, 1);
+        assert_eq!(bytes(&passed[1]), bytes(&before), "{mode}");
+        for n in [0, 1, 4, 5] {
+            let told = gst::meta::CustomMeta::from_buffer(&passed[n], "AcdClipMeta");
+            assert!(told.is_err(), "frame {n} is not shown");
+        }
+        assert_eq!(bench.stat("skipped-outside"), 4, "{mode}");
+        assert!(bench.harness.push_event(gst::event::Eos::new()));
+        let begins = bench
+            .told()
+            .into_iter()
+            .find(|(kind, _)| kind == "event-begin");
+        let (_, begin) = begins.expect("the ball is abnormal");
+        assert_eq!(begin.get::<u64>("pts").unwrap(), 80_000_000, "{mode}");
+    }
+}
+
+#[test]
 fn late_buffers_are_not_dropped_and_upstream_hears_of_them() {
     let caps = caps("GRAY8", 32, 32);
     let mut bench = Bench::new(&[("qos", "true"), ("interval", "100")], &caps);

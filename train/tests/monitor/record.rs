@@ -26,8 +26,10 @@ pub(crate) fn alarm(folder: &Path) -> PathBuf {
 /// A profile with that threshold of the score.
 fn profile(folder: &Path, threshold: &str) -> PathBuf {
     let path = folder.join("profile.toml");
-    let text =
-        format!("[acdclip]\nthreshold = {threshold}\nmap-threshold = 1.0\nmax-age = 60000\n");
+    // What is raised is over at the first score below the threshold of then.
+    let text = format!(
+        "[acdclip]\nthreshold = {threshold}\nrelease-threshold = 1.0\nmap-threshold = 1.0\nmax-age = 60000\n"
+    );
     fs::write(&path, text).unwrap();
     path
 }
