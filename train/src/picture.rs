@@ -34,7 +34,7 @@ pub(crate) struct Picture {
 impl Picture {
     /// Reads the picture in `path`, whose content says its format, whatever its name. An error also where a part of it is missing.
     pub(crate) fn open(path: &Path) -> Outcome<Self> {
-        let decoded = open_whole(path)?;
+        let (decoded, _) = open_whole(path)?;
         Self::new(decoded).map_err(unreadable(path))
     }
 
@@ -68,9 +68,9 @@ impl Picture {
     }
 }
 
-/// As [`open_any`]; an error also where the end of a JPEG is missing, which decoders make up.
-pub(crate) fn open_whole(path: &Path) -> Outcome<DynamicImage> {
-    let (decoded, format) = open_any(path)?;
+/// Reads the picture in `path` as it is stored, with its format. An error also where the end of a JPEG is missing, which decoders make up.
+pub(crate) fn open_whole(path: &Path) -> Outcome<(DynamicImage, Option<ImageFormat>)> {
+    let (decoded, format) = open(path)?;
     if format == Some(ImageFormat::Jpeg) {
         let file = File::open(path).map_err(Failure::io(path))?;
         if !jpeg::has_end(BufReader::new(file)).map_err(Failure::io(path))? {
@@ -79,11 +79,10 @@ pub(crate) fn open_whole(path: &Path) -> Outcome<DynamicImage> {
             ));
         }
     }
-    Ok(decoded)
+    Ok((decoded, format))
 }
 
-/// Reads the picture in `path` as it is stored, with its format: for masks, whose values are no colours.
-pub(crate) fn open_any(path: &Path) -> Outcome<(DynamicImage, Option<ImageFormat>)> {
+fn open(path: &Path) -> Outcome<(DynamicImage, Option<ImageFormat>)> {
     if std::fs::metadata(path).map_err(Failure::io(path))?.len() == 0 {
         return Err(unreadable(path)(
             "wanted a picture, found an empty file".into(),

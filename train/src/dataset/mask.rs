@@ -19,9 +19,9 @@ pub(crate) struct Mask {
 }
 
 impl Mask {
-    /// Reads the mask in `path`.
+    /// Reads the mask in `path`. An error also where a part of it is missing.
     pub(crate) fn open(path: &Path) -> Outcome<Self> {
-        let (decoded, format) = picture::open_any(path)?;
+        let (decoded, format) = picture::open_whole(path)?;
         let (width, height) = (decoded.width() as usize, decoded.height() as usize);
         let pixels = match format {
             Some(ImageFormat::Jpeg) => set(&decoded, |grey| grey >= 0x8000),
@@ -119,6 +119,18 @@ fn luma([r, g, b]: [u8; 3]) -> u8 {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn what_is_missing_of_a_mask_is_no_defect() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mask.jpg");
+        image::GrayImage::new(256, 256).save(&path).unwrap();
+        assert!(Mask::open(&path).unwrap().is_empty());
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() - 2]).unwrap();
+        let reason = Mask::open(&path).unwrap_err().to_string();
+        assert!(reason.contains("cut off"), "{reason}");
+    }
 
     #[test]
     fn the_nearest_pixel_is_pillows() {

@@ -28,7 +28,7 @@ use crate::{
     files::sha256,
     model,
     outcome::{Failure, Outcome, warn},
-    picture::open_any,
+    picture::open_whole,
 };
 
 /// Where nothing is said, what has been raised is released a fifth below.
@@ -224,7 +224,7 @@ fn levels(options: &Options) -> Levels {
 }
 
 fn mask(path: &std::path::Path) -> Outcome<Mask> {
-    let (picture, _) = open_any(path)?;
+    let (picture, _) = open_whole(path)?;
     let luma = picture.to_luma8();
     let (width, height) = (luma.width() as usize, luma.height() as usize);
     Ok(Mask::from_luma(width, height, &luma)?)

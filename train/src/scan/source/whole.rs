@@ -24,7 +24,7 @@ pub(super) struct Whole {
 
 impl Whole {
     pub(super) fn open(path: &Path, depth: u8) -> Outcome<Self> {
-        let picture = open_whole(path)?;
+        let (picture, _) = open_whole(path)?;
         let color = picture.color();
         let is_wide = match ExtendedColorType::from(color) {
             ExtendedColorType::L8
