@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fs::File,
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     path::Path,
 };
 
@@ -43,19 +43,24 @@ pub(crate) fn write_tensors(
 
 /// How the names of files that are being written begin and end.
 const UNFINISHED: [&str; 2] = [".acdclip-", ".part"];
+/// How those of bundles end, which the library writes.
+const UNFINISHED_BUNDLE: &str = ".tmp";
 
 /// Removes what a kill has left half-written in a folder in which nobody else writes; nothing where there is no such folder.
 pub(crate) fn sweep(folder: &Path) -> Outcome {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(());
+        }
         Err(e) => return Err(Failure::io(folder)(e)),
     };
     for entry in entries {
         let entry = entry.map_err(Failure::io(folder))?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with(UNFINISHED[0]) && name.ends_with(UNFINISHED[1]) {
+        let is_unfinished = name.ends_with(UNFINISHED[1]) || name.ends_with(UNFINISHED_BUNDLE);
+        if name.starts_with(UNFINISHED[0]) && is_unfinished {
             std::fs::remove_file(entry.path()).map_err(Failure::io(entry.path()))?;
         }
     }
@@ -127,7 +132,12 @@ mod tests {
     #[test]
     fn what_a_kill_has_left_is_swept_away_and_nothing_else() {
         let directory = tempfile::tempdir().unwrap();
-        for name in [".acdclip-x1.part", "mine.part", ".acdclip-x1"] {
+        for name in [
+            ".acdclip-x1.part",
+            ".acdclip-x2.tmp",
+            "mine.part",
+            ".acdclip-x1",
+        ] {
             std::fs::write(directory.path().join(name), b"").unwrap();
         }
         sweep(directory.path()).unwrap();

@@ -428,6 +428,8 @@ fn killed_outright_a_run_goes_on_from_its_last_checkpoint() {
     // What a process that dies while it writes leaves behind.
     let half = place.path("killed/checkpoints/step-000099999.safetensors");
     fs::write(&half, b"half a checkp").unwrap();
+    fs::write(place.path("killed/checkpoints/.acdclip-x1.part"), b"half").unwrap();
+    fs::write(place.path("killed/.acdclip-x2.tmp"), b"half a bundle").unwrap();
     let resumed = place.resume("killed");
     assert_eq!(resumed.code, Some(0), "{resumed:?}");
     assert!(
@@ -435,6 +437,11 @@ fn killed_outright_a_run_goes_on_from_its_last_checkpoint() {
         "it says so: {resumed:?}"
     );
     assert_same_run(&place, "whole", "killed");
+    assert!(!place.path("killed/.acdclip-x2.tmp").exists());
+    // Without its settings it is no run to go on with, and no place for another.
+    fs::remove_file(place.path("killed/config.toml")).unwrap();
+    let again = place.train("killed");
+    assert!(again.complaint().contains("--resume"), "{again:?}");
 }
 
 #[test]
@@ -605,6 +612,11 @@ fn a_loss_that_is_not_finite_stops_the_run_and_names_the_batch() {
     assert_eq!(ran.code, Some(1), "{ran:?}");
     let complaint = ran.err.lines().last().unwrap();
     assert!(complaint.contains("not finite"), "{complaint}");
+    let advice = ["config.toml", "--resume"];
+    assert!(
+        advice.iter().all(|word| complaint.contains(word)),
+        "{complaint}"
+    );
     assert!(complaint.matches(".png").count() == 2, "{complaint}");
     assert!(
         place
@@ -626,6 +638,7 @@ fn a_validation_loss_that_is_not_finite_stops_the_run_before_it_is_kept() {
         complaint.contains("validation loss is not finite"),
         "{complaint}"
     );
+    assert!(complaint.ends_with("and start again"), "{complaint}");
     assert!(files(&place.path("run/checkpoints")).is_empty());
 }
 

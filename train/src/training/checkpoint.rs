@@ -10,7 +10,7 @@ use std::{
 
 use candle_core::{Device, Tensor, Var};
 use safetensors::SafeTensors;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{average::Average, loss::Parts, loss_scale::LossScale, optimizer::Adam};
 use crate::{
@@ -22,9 +22,10 @@ use crate::{
 const KEY: &str = "acdclip_train";
 
 /// Version of the files that are written, and the only one that is read.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
-const FOLDER: &str = "checkpoints";
+/// Where they lie in a run's folder.
+pub(crate) const FOLDER: &str = "checkpoints";
 const PREFIX: &str = "step-";
 const SUFFIX: &str = ".safetensors";
 
@@ -39,6 +40,7 @@ pub(crate) struct State {
     /// Steps of the optimizer that are done.
     pub(crate) step: u64,
     /// Losses of the epoch under way, each times its batch's pictures.
+    #[serde(serialize_with = "write_sums", deserialize_with = "read_sums")]
     pub(crate) sums: Parts,
     /// Those pictures.
     pub(crate) images: u64,
@@ -46,8 +48,29 @@ pub(crate) struct State {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) scale: Option<LossScale>,
     /// The epoch of the least validation loss, and that loss.
+    #[serde(serialize_with = "write_best", deserialize_with = "read_best")]
     pub(crate) best: Option<(usize, f64)>,
     adam_steps: u64,
+}
+
+// Numbers by their bits: read from digits some come back one unit of the last place beside what was written.
+
+fn write_sums<S: Serializer>(sums: &Parts, to: S) -> Result<S::Ok, S::Error> {
+    sums.0.map(f64::to_bits).serialize(to)
+}
+
+fn read_sums<'de, D: Deserializer<'de>>(from: D) -> Result<Parts, D::Error> {
+    Deserialize::deserialize(from).map(|bits: [u64; 5]| Parts(bits.map(f64::from_bits)))
+}
+
+fn write_best<S: Serializer>(best: &Option<(usize, f64)>, to: S) -> Result<S::Ok, S::Error> {
+    best.map(|(epoch, loss)| (epoch, loss.to_bits()))
+        .serialize(to)
+}
+
+fn read_best<'de, D: Deserializer<'de>>(from: D) -> Result<Option<(usize, f64)>, D::Error> {
+    let best: Option<(usize, u64)> = Deserialize::deserialize(from)?;
+    Ok(best.map(|(epoch, bits)| (epoch, f64::from_bits(bits))))
 }
 
 /// A run's folder of checkpoints.
@@ -128,6 +151,11 @@ impl Checkpoints {
             Some((_, problem)) => Err(problem),
             None => Ok(None),
         }
+    }
+
+    /// Whether there is nothing to go on from.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.newest_first().is_ok_and(|paths| paths.is_empty())
     }
 
     fn newest_first(&self) -> Outcome<Vec<PathBuf>> {
@@ -234,6 +262,27 @@ mod tests {
         step(&mut adam, &before);
         step(&mut restored, &after);
         assert_eq!(values(&before), values(&after));
+    }
+
+    #[test]
+    fn every_sum_comes_back_to_the_last_bit() {
+        let run = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::of(run.path(), 1).unwrap();
+        for n in 0..100 {
+            let sum = f64::from_bits(0.944_398_153_573_274_6_f64.to_bits() + n);
+            let state = State {
+                best: Some((1, sum)),
+                sums: Parts([sum; 5]),
+                ..State::default()
+            };
+            let adam = Adam::default();
+            checkpoints
+                .write(&state, &parameters(1.0), &adam, None)
+                .unwrap();
+            let restored = checkpoints.restore(&parameters(1.0), None, &mut Vec::new());
+            let (found, _) = restored.unwrap().unwrap();
+            assert_eq!((found.sums, found.best), (state.sums, state.best));
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use acdclip_model::DeviceSpec;
 
 use super::{
+    checkpoint::FOLDER,
     recipe::{Compute, DataPart, Recipe},
     trainer::{BUNDLE, CONFIG, Trainer},
 };
@@ -86,9 +87,9 @@ fn resumed(args: &Args, kept: &Path) -> Outcome<Recipe> {
 
 /// The recipe of a new run.
 fn fresh(args: &Args, kept: &Path) -> Outcome<Recipe> {
-    if kept.exists() {
+    if kept.exists() || args.output.join(FOLDER).exists() {
         return Err(Failure::Arguments(format!(
-            "{}: there is a run already; go on with it by --resume, or name another folder",
+            "{}: there is a run already, or what is left of one; go on with it by --resume, or name another folder",
             args.output.display()
         )));
     }

@@ -28,7 +28,7 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    /// A new file in `folder`. TensorBoard forgets what files before it say of `step` and later.
+    /// A new file in `folder`, of what comes after `step`. TensorBoard forgets what files before it say of later steps.
     pub(crate) fn create(folder: &Path, step: u64) -> Outcome<Self> {
         std::fs::create_dir_all(folder).map_err(Failure::io(folder))?;
         let name = format!(
@@ -44,7 +44,8 @@ impl Events {
         events.write(&version)?;
         let mut log = Message::default();
         log.varint(1, 1); // SessionLog.status = START
-        let mut start = Message::event(step);
+        // That step and later ones are forgotten.
+        let mut start = Message::event(step + 1);
         start.bytes(7, &log.0);
         events.write(&start)?;
         Ok(events)
@@ -152,6 +153,17 @@ mod tests {
             16, 248, 170, 250,
         ];
         assert_eq!(record(b"acdclip"), expected);
+    }
+
+    #[test]
+    fn what_a_run_goes_on_after_is_not_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let events = Events::create(folder.path(), 299).unwrap();
+        let bytes = std::fs::read(&events.path).unwrap();
+        // Event(step=300, session_log=SessionLog(status=START)), without the time; TensorBoard purges from that step on.
+        let expected = [0x10, 0xac, 0x02, 0x3a, 0x02, 0x08, 0x01];
+        let message = &bytes[bytes.len() - 4 - expected.len()..bytes.len() - 4];
+        assert_eq!(message, expected);
     }
 
     #[test]

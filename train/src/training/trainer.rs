@@ -13,7 +13,7 @@ use candle_core::{Device, Tensor};
 
 use super::{
     average::{Average, put_back},
-    checkpoint::{Checkpoints, State},
+    checkpoint::{self, Checkpoints, State},
     loader::{Batch, Loader, pool},
     log::Table,
     loss::{Loss, Parts},
@@ -26,7 +26,7 @@ use super::{
     tensorboard::Events,
 };
 use crate::{
-    files::{write_tensors, write_whole},
+    files::{sweep, write_tensors, write_whole},
     outcome::{Failure, Outcome},
 };
 
@@ -84,6 +84,9 @@ impl Trainer {
         network.check_classes(&samples.training)?;
         network.check_classes(&samples.validation)?;
         // Only now: what cannot start leaves no run behind.
+        for folder in [run, &run.join(ADAPTERS), &run.join(checkpoint::FOLDER)] {
+            sweep(folder)?;
+        }
         write_settings(run, &recipe, network.config())?;
         let checkpoints = Checkpoints::of(run, recipe.output.keep_checkpoints)?;
         let mut warnings = samples.warnings;
@@ -391,8 +394,16 @@ impl Trainer {
         if more > 0 {
             files.push(format!("and {more} more"));
         }
+        let lower = "lower the rates or set optimizer.clip_all";
+        let advice = match self.checkpoints.is_empty() {
+            true => format!("{lower}, and start again"),
+            false => format!(
+                "{lower} in {}, and go on from the last checkpoint with --resume",
+                self.run.join(CONFIG).display()
+            ),
+        };
         Failure::Training(format!(
-            "step {}: the {what} is not finite ({found}); the batch was {}; the last checkpoint is kept: lower the rates or set optimizer.clip_all, and go on from it with --resume",
+            "step {}: the {what} is not finite ({found}); the batch was {}; {advice}",
             self.state.step + 1,
             files.join(", ")
         ))
