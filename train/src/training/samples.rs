@@ -146,11 +146,21 @@ fn is_taken(line: &Map<String, Value>, part: &DataPart) -> bool {
     part.only.iter().all(matches) && !part.without.iter().any(matches)
 }
 
-/// Whether a line's value is the wanted one; for texts, whether it contains it.
+/// Whether a line's value is the wanted one, be it written 1, 1.0 or true; for texts, whether it contains it.
 fn is_like(found: &Value, wanted: &Value) -> bool {
-    match (found, wanted) {
-        (Value::String(found), Value::String(wanted)) => found.contains(wanted.as_str()),
+    if let (Value::String(found), Value::String(wanted)) = (found, wanted) {
+        return found.contains(wanted.as_str());
+    }
+    match (number(found), number(wanted)) {
+        (Some(found), Some(wanted)) => found == wanted,
         _ => found == wanted,
+    }
+}
+
+fn number(value: &Value) -> Option<f64> {
+    match value {
+        Value::Bool(truth) => Some(u8::from(*truth).into()),
+        other => other.as_f64(),
     }
 }
 
@@ -253,6 +263,24 @@ mod tests {
         Recipe {
             data: weights.iter().map(part).collect(),
             ..Recipe::default()
+        }
+    }
+
+    #[test]
+    fn a_number_is_the_same_however_a_line_writes_it() {
+        let part = |only: &str| -> DataPart {
+            toml::from_str(&format!("path = \"set\"\n{only}")).unwrap()
+        };
+        let line = |json: &str| serde_json::from_str::<Map<String, Value>>(json).unwrap();
+        for label in ["1", "1.0", "true"] {
+            let line = line(&format!("{{\"label\": {label}, \"sequence\": 2.0}}"));
+            assert!(is_taken(&line, &part("only = { label = [1] }")));
+            assert!(!is_taken(&line, &part("only = { label = [0] }")));
+            assert!(!is_taken(&line, &part("without = { sequence = [2, 3] }")));
+            assert!(is_taken(
+                &line,
+                &part("without = { sequence = [3, \"2\"] }")
+            ));
         }
     }
 
