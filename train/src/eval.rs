@@ -185,9 +185,17 @@ pub(crate) fn check_outputs(report: Option<&Path>, json: Option<&Path>) -> Outco
     if let Some(directory) = report {
         std::fs::create_dir_all(directory).map_err(Failure::io(directory))?;
     }
-    let Some(path) = json else {
-        return Ok(());
-    };
+    json.map_or(Ok(()), check_output)
+}
+
+/// Looks whether a file can come to be at `path`, before what it is to hold is worked for.
+pub(crate) fn check_output(path: &Path) -> Outcome {
+    if path.is_dir() {
+        return Err(Failure::Arguments(format!(
+            "{}: wanted a file, found a directory",
+            path.display()
+        )));
+    }
     let directory = path
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());

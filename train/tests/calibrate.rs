@@ -381,6 +381,24 @@ fn a_video_is_calibrated_on_as_it_will_be_looked_at() {
     assert!(ran.err.contains("found the picture"), "{}", ran.err);
 }
 
+#[test]
+fn what_cannot_be_written_is_said_before_anything_is_scored() {
+    let place = Place::new();
+    // What is scored first would be complained about first.
+    let picture = place.path("broken.png");
+    fs::write(&picture, b"no picture").unwrap();
+    let folder = place.path("good");
+    for option in ["--output", "--write-bundle"] {
+        for (path, wanted) in [
+            (place.path("nowhere/x.toml"), "found no"),
+            (folder.clone(), "found a directory"),
+        ] {
+            let ran = run(["calibrate", "--normal", &picture, option, &path]);
+            assert!(ran.complaint().contains(wanted), "{ran:?}");
+        }
+    }
+}
+
 #[cfg(feature = "video")]
 #[test]
 fn normal_endoscopy_raises_no_alarm_once_it_is_calibrated_on() {

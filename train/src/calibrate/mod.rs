@@ -13,6 +13,7 @@ use acdclip_model::{
 use indicatif::ProgressBar;
 
 use crate::{
+    eval,
     files::write_whole,
     model::ModelArgs,
     outcome::{Failure, Outcome, say, warn},
@@ -109,6 +110,10 @@ enum Goal {
 pub(crate) fn run(args: &Args) -> Outcome {
     let files = Files::sort(&args.normal)?;
     let goal = Goal::of(args, &files)?;
+    for path in [&args.output, &args.write_bundle].into_iter().flatten() {
+        eval::check_output(path)?;
+    }
+    args.check_settings(&files)?;
     let bundle = args.model.bundle()?;
     let classes = classes(args, &bundle)?;
     let footages = args.score(&files, &classes)?;
@@ -177,6 +182,23 @@ impl Args {
         self.domain.map(Domain::from)
     }
 
+    /// An error where properties of the element are given for pictures, which it does not see.
+    #[cfg(feature = "video")]
+    fn check_settings(&self, files: &Files) -> Outcome {
+        match (files.pictures.first(), self.settings.first()) {
+            (Some(picture), Some((name, _))) => Err(Failure::Arguments(format!(
+                "--set {name}: it is of the element, which plays videos; found the picture {}",
+                picture.display()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    #[cfg(not(feature = "video"))]
+    fn check_settings(&self, _files: &Files) -> Outcome {
+        Ok(())
+    }
+
     /// Scores all files for each class.
     fn score(&self, files: &Files, classes: &[String]) -> Outcome<Vec<Footage>> {
         let progress = footage::progress();
@@ -216,12 +238,6 @@ impl Args {
         footages: &mut [Footage],
         progress: &ProgressBar,
     ) -> Outcome {
-        if let (Some(picture), Some((name, _))) = (files.pictures.first(), self.settings.first()) {
-            return Err(Failure::Arguments(format!(
-                "--set {name}: it is of the element, which plays videos; found the picture {}",
-                picture.display()
-            )));
-        }
         if !files.videos.is_empty() {
             video::init()?;
         }
