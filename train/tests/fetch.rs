@@ -383,6 +383,35 @@ fn a_part_of_something_else_is_fetched_anew() {
 }
 
 #[test]
+fn what_another_process_is_downloading_is_left_alone() {
+    let hub = Hub::new(bytes(300_000));
+    fs::create_dir_all(hub.part().parent().unwrap()).unwrap();
+    fs::write(hub.part(), hub.file()).unwrap();
+    let lock = fs::File::create(hub.part().with_extension("lock")).unwrap();
+    lock.lock().unwrap();
+    let mut second = hub
+        .command(&["--sha256", &hub.sha256()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // It asks what the hub has, and once more just before it takes the lock.
+    let asked = || {
+        let ways = hub.ways.lock().unwrap();
+        ways.log.iter().filter(|[path, ..]| path == "/cdn").count()
+    };
+    while asked() < 2 {
+        assert_eq!(second.try_wait().unwrap(), None, "ended by itself");
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(fs::metadata(hub.part()).unwrap().len(), 300_000);
+    // As if that process had been killed before it gave the file its name.
+    drop(lock);
+    assert!(second.wait().unwrap().success());
+    assert_eq!(hub.ranges(), ["bytes=299999-"]);
+}
+
+#[test]
 fn a_hub_that_cannot_go_on_is_asked_for_everything() {
     let hub = Hub::new(bytes(300_000));
     hub.set(|ways| ways.sends = vec![Send::Cut(100_000), Send::FromTheBeginning]);
@@ -400,6 +429,25 @@ fn damage_in_the_cache_is_noticed() {
     assert!(ran.err.contains("damaged"), "{ran:?}");
     assert_eq!(hub.ranges(), ["bytes=0-"]);
     assert_eq!(fs::read(&path).unwrap(), hub.file());
+}
+
+#[test]
+fn what_is_sound_in_the_cache_stays_whatever_is_wanted() {
+    // The second name says nothing of the bytes.
+    for etag in [None, Some("0a1b2c")] {
+        let hub = Hub::new(bytes(1000));
+        hub.set(|ways| ways.etag = etag.map(str::to_owned));
+        let path = hub.fetched(&[]);
+        hub.ranges();
+        let mistyped = sha256(b"mistyped");
+        let ran = hub.fetch(&["--sha256", &mistyped]);
+        let complaint = ran.complaint();
+        for part in ["--sha256", &mistyped, &hub.sha256()] {
+            assert!(complaint.contains(part), "{part}: {complaint}");
+        }
+        assert_eq!(hub.fetched(&[]), path);
+        assert!(hub.ways.lock().unwrap().log.is_empty());
+    }
 }
 
 #[test]

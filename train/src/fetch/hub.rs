@@ -3,11 +3,15 @@
 //! `hf-hub` asks, follows redirections, fills the cache and goes on with what a broken download has left. It gives a file its name without
 //! looking at it, takes as many bytes as are sent, gives up at the first break, and trusts the headers of an answer. So: what the hub
 //! offers is held against what is wanted before a byte is asked for; no more bytes are taken than were announced; what has arrived is
-//! hashed before it gets its name; and a break is gone on from for as long as each attempt gets further.
+//! hashed before it gets its name; and a break is gone on from for as long as each attempt gets further. What has arrived is cut and removed
+//! only while `hf-hub` holds its lock: without that it may be what another process is downloading.
 
 use std::{
     any::Any,
-    env, fs, io,
+    cell::Cell,
+    env,
+    ffi::OsStr,
+    fs, io,
     panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
     thread,
@@ -45,8 +49,8 @@ enum Trouble {
     TooShort,
     /// The bytes are others than the wanted ones: their SHA-256.
     Mismatch(String),
-    /// What has arrived cannot be read.
-    Unreadable(Failure),
+    /// What has arrived cannot be read, cut or removed.
+    Disk(Failure),
     /// `hf-hub` has panicked over an answer.
     Nonsense,
 }
@@ -120,7 +124,8 @@ impl<'a> Hub<'a> {
         })
     }
 
-    /// The file of that commit in the cache, if it is there and is what it has to be. One that is not is removed.
+    /// The file of that commit in the cache, if it is there and is what it has to be. One that is damaged is removed; one that is sound stays,
+    /// whoever wants another.
     fn cached(&self, commit: &str, sha256: &str) -> Outcome<Option<PathBuf>> {
         let path = self
             .cache
@@ -133,18 +138,21 @@ impl<'a> Hub<'a> {
         if found == sha256 {
             return Ok(Some(path));
         }
-        let said = format!(
-            "{} is damaged or another file (wanted SHA-256 {sha256}, found {found}), and is downloaded anew",
-            path.display()
-        );
-        warn(&said);
         let blob = path.canonicalize().map_err(Failure::io(&path))?;
-        for path in [blob, path] {
-            match fs::remove_file(&path) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Failure::io(path)(e)),
-                _ => {}
-            }
+        if !is_damaged(&blob, &found) {
+            return Err(Failure::Fetch(format!(
+                "{} is in the cache, and is not what is wanted: wanted SHA-256 {sha256}, found {found}; say the right one with --sha256, or \
+                 remove the file to have it downloaded anew",
+                path.display()
+            )));
         }
+        warn(&format_args!(
+            "{} is damaged (it is kept as {}, found SHA-256 {found}), and is removed",
+            path.display(),
+            blob.display()
+        ));
+        remove(&blob)?;
+        remove(&path)?;
         Ok(None)
     }
 
@@ -192,29 +200,29 @@ impl<'a> Hub<'a> {
         let part = blob.with_extension("part");
         let mut may_start_anew = true;
         loop {
-            let start = prepare(&part, offer.size).map_err(Failure::io(&part))?;
+            let start = Cell::new(None);
             let watch = Watch {
                 part: &part,
                 offer,
+                start: &start,
                 arrived: 0,
                 bar: ProgressBar::new(offer.size),
             };
             let file = self.wanted.weights.file;
             let outcome = guarded(|| self.repo.download_with_progress(file, watch));
+            let start = start.get();
+            let went_on = start.is_some_and(|start| start > 0);
+            let got_further = start.is_some_and(|start| length(&part) > start);
             match outcome {
                 Ok(path) => return Ok(path),
-                Err(Trouble::Mismatch(_) | Trouble::TooLong) if start > 0 && may_start_anew => {
+                Err(Trouble::Mismatch(_) | Trouble::TooLong) if went_on && may_start_anew => {
                     // What was there before may be to blame, or a server that does not know how to go on.
                     may_start_anew = false;
-                    remove(&part)?;
                 }
                 Err(trouble @ (Trouble::Mismatch(_) | Trouble::TooLong)) => {
-                    remove(&part)?;
                     return Err(self.refuse(offer, trouble));
                 }
-                Err(trouble) if trouble.is_a_break() && length(&part) > start => {
-                    thread::sleep(PAUSE);
-                }
+                Err(trouble) if trouble.is_a_break() && got_further => thread::sleep(PAUSE),
                 Err(trouble) => return Err(self.explain(trouble)),
             }
         }
@@ -234,7 +242,7 @@ impl<'a> Hub<'a> {
     /// One line of what went wrong, and what to do.
     fn explain(&self, trouble: Trouble) -> Failure {
         let says = match trouble {
-            Trouble::Unreadable(failure) => return failure,
+            Trouble::Disk(failure) => return failure,
             Trouble::Hub(ApiError::RequestError(e)) => match *e {
                 ureq::Error::StatusCode(404) => format!(
                     "the hub has no such file (404): is the revision {} right, and HF_ENDPOINT, if it is set?",
@@ -316,6 +324,12 @@ fn length(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
 
+/// Whether a file of the cache has other bytes than its name says. Only what the hub keeps in Git LFS is called by its SHA-256.
+fn is_damaged(blob: &Path, found: &str) -> bool {
+    let name = blob.file_name().and_then(OsStr::to_str);
+    name.is_some_and(|name| is_hex(name, SHA256_DIGITS) && !name.eq_ignore_ascii_case(found))
+}
+
 fn remove(path: &Path) -> Outcome {
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Failure::io(path)(e)),
@@ -349,12 +363,31 @@ fn prepare(part: &Path, size: u64) -> io::Result<u64> {
 struct Watch<'a> {
     part: &'a Path,
     offer: &'a Offer,
+    /// How much has arrived earlier; `None` until the lock is held.
+    start: &'a Cell<Option<u64>>,
     arrived: u64,
     bar: ProgressBar,
 }
 
+impl Watch<'_> {
+    /// Says no to what has arrived.
+    fn discard(&self, trouble: Trouble) -> ! {
+        match remove(self.part) {
+            Ok(()) => stop(trouble),
+            Err(failure) => stop(Trouble::Disk(failure)),
+        }
+    }
+}
+
 impl Progress for Watch<'_> {
+    /// Comes twice: when the lock is held and no file is open yet, and when `hf-hub` has measured what is there and has asked for the rest.
     fn init(&mut self, size: usize, name: &str) {
+        if self.start.get().is_none() {
+            match prepare(self.part, self.offer.size) {
+                Ok(kept) => self.start.set(Some(kept)),
+                Err(e) => stop(Trouble::Disk(Failure::io(self.part)(e))),
+            }
+        }
         self.arrived = 0;
         Progress::init(&mut self.bar, size, name);
     }
@@ -362,7 +395,7 @@ impl Progress for Watch<'_> {
     fn update(&mut self, size: usize) {
         self.arrived = self.arrived.saturating_add(size as u64);
         if self.arrived > self.offer.size {
-            stop(Trouble::TooLong);
+            self.discard(Trouble::TooLong);
         }
         Progress::update(&mut self.bar, size);
     }
@@ -375,8 +408,8 @@ impl Progress for Watch<'_> {
         }
         match files::sha256(self.part) {
             Ok(found) if found == self.offer.sha256 => {}
-            Ok(found) => stop(Trouble::Mismatch(found)),
-            Err(failure) => stop(Trouble::Unreadable(failure)),
+            Ok(found) => self.discard(Trouble::Mismatch(found)),
+            Err(failure) => stop(Trouble::Disk(failure)),
         }
     }
 }
