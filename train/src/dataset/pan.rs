@@ -43,7 +43,7 @@ pub(crate) struct Args {
     /// Seconds a picture.
     #[arg(long, value_name = "S", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=600))]
     seconds: u32,
-    /// Width and height of the clip.
+    /// Width and height of the clip. The last few columns differ a little from run to run unless it is a multiple of 8, in which JPEG encodes.
     #[arg(long, value_name = "PIXELS", default_value_t = 288, value_parser = clap::value_parser!(u32).range(16..=4096))]
     side: u32,
     /// Which ways the camera goes.
@@ -62,13 +62,12 @@ struct View {
 pub(crate) fn run(args: &Args) -> Outcome {
     let pictures = args.chosen()?;
     video::init()?;
-    let written = write(args, &pictures);
-    if written.is_err() {
-        // Half a clip is none. There may be nothing to remove.
+    let made = make(args, &pictures);
+    if made.is_err() {
+        // Half a clip is none, and neither is one that cannot have its name. There may be nothing to remove.
         let _ = std::fs::remove_file(args.unfinished());
     }
-    let frames = written?;
-    std::fs::rename(args.unfinished(), &args.output).map_err(Failure::io(&args.output))?;
+    let frames = made?;
     say(format_args!(
         "{}: {frames} synthetic frames of {} pictures",
         args.output.display(),
@@ -106,11 +105,18 @@ impl Args {
     }
 }
 
+/// Writes the clip, which gets its name when it is whole; how many frames it has.
+fn make(args: &Args, pictures: &[PathBuf]) -> Outcome<u64> {
+    let frames = write(args, pictures)?;
+    std::fs::rename(args.unfinished(), &args.output).map_err(Failure::io(&args.output))?;
+    Ok(frames)
+}
+
 fn write(args: &Args, pictures: &[PathBuf]) -> Outcome<u64> {
     let failed = |e: &dyn std::fmt::Display| Failure::wrong_file(&args.output, &e.to_string());
     let (side, fps) = (args.side, args.fps);
     let line = format!(
-        "appsrc name=source format=time block=true max-buffers=8 caps=video/x-raw,format=RGB,width={side},height={side},framerate={fps}/1 ! \
+        "appsrc name=source format=time block=true max-buffers=8 caps=video/x-raw,format=RGBx,width={side},height={side},framerate={fps}/1 ! \
          videoconvert ! jpegenc quality=95 ! matroskamux ! filesink name=sink"
     );
     let pipeline = launch::pipeline(&line).map_err(|e| failed(&e))?;
@@ -118,6 +124,8 @@ fn write(args: &Args, pictures: &[PathBuf]) -> Outcome<u64> {
         sink.set_property("location", args.unfinished());
     }
     let source: AppSrc = launch::element(&pipeline, "source").map_err(|e| failed(&e))?;
+    // Before anybody pushes: where a source was never started, nothing lets go of who waits for room in its queue.
+    start(&pipeline).map_err(|e| failed(&e))?;
     std::thread::scope(|scope| {
         let pushing = scope.spawn(|| {
             let pushed = push(args, pictures, &source);
@@ -125,14 +133,52 @@ fn write(args: &Args, pictures: &[PathBuf]) -> Outcome<u64> {
             let _ = source.end_of_stream();
             pushed
         });
-        let ran = video::run(&pipeline);
+        let ended = wait(&pipeline);
+        // Where the pipeline has failed, this is what lets go of who still pushes.
         let stopped = pipeline.set_state(gst::State::Null);
         let pushed = pushing.join();
         let pushed = pushed.map_err(|_| failed(&"drawing it failed"))??;
-        ran.map_err(|e| failed(&e))?;
+        ended.map_err(|e| failed(&e))?;
         stopped.map_err(|e| failed(&e))?;
         Ok(pushed)
     })
+}
+
+/// Starts `pipeline`, which opens the output.
+fn start(pipeline: &gst::Pipeline) -> Result<(), String> {
+    if pipeline.set_state(gst::State::Playing).is_ok() {
+        return Ok(());
+    }
+    // Why it cannot is on the bus already, which is emptied where the pipeline is stopped.
+    let bus = pipeline.bus();
+    let message = bus.and_then(|bus| bus.pop_filtered(&[gst::MessageType::Error]));
+    let reason = message.as_ref().and_then(complaint);
+    // A pipeline is not dropped while a part of it runs.
+    let _ = pipeline.set_state(gst::State::Null);
+    let reason = reason.unwrap_or_else(|| "GStreamer cannot start to write it".into());
+    Err(format!(
+        "{reason}; wanted a folder that is there and may be written to"
+    ))
+}
+
+/// Waits until all that was pushed is written, or an element says why it cannot be.
+fn wait(pipeline: &gst::Pipeline) -> Result<(), String> {
+    let bus = pipeline.bus().ok_or("the pipeline has no bus")?;
+    let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
+    let message = bus.timed_pop_filtered(None, &kinds);
+    let message = message.ok_or("GStreamer has stopped writing it")?;
+    match complaint(&message) {
+        Some(reason) => Err(reason),
+        None => Ok(()),
+    }
+}
+
+/// What an element says has gone wrong, if the message is of that.
+fn complaint(message: &gst::Message) -> Option<String> {
+    match message.view() {
+        gst::MessageView::Error(e) => Some(e.error().to_string().trim_end_matches('.').into()),
+        _ => None,
+    }
 }
 
 /// Draws all frames; how many there are.
@@ -145,7 +191,7 @@ fn push(args: &Args, pictures: &[PathBuf], source: &AppSrc) -> Outcome<u64> {
         let [from, to] = [(); 2].map(|()| View::random(&mut random, picture.dimensions()));
         for n in 0..args.frames() {
             let view = from.towards(to, f64::from(n) / f64::from(args.frames()));
-            let mut buffer = gst::Buffer::from_slice(view.draw(&picture, args.side).into_raw());
+            let mut buffer = frame(&view.draw(&picture, args.side));
             if let Some(times) = buffer.get_mut() {
                 times.set_pts(at(number));
                 times.set_duration(at(number + 1) - at(number));
@@ -158,6 +204,13 @@ fn push(args: &Args, pictures: &[PathBuf], source: &AppSrc) -> Outcome<u64> {
         }
     }
     Ok(number)
+}
+
+/// A picture with four bytes a pixel: rows of three would have to be padded where their length is no multiple of four.
+fn frame(picture: &RgbImage) -> gst::Buffer {
+    let pixels = picture.pixels();
+    let bytes: Vec<u8> = pixels.flat_map(|Rgb([r, g, b])| [*r, *g, *b, 0]).collect();
+    gst::Buffer::from_slice(bytes)
 }
 
 fn open(path: &Path) -> Outcome<RgbImage> {
@@ -212,7 +265,97 @@ impl View {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::{sync::mpsc, time::Duration};
+
+    use gst_app::AppSink;
+    use image::RgbaImage;
+
     use super::*;
+
+    /// A clip of a second over a picture that gets redder and less blue from left to right, and is the same all the way down.
+    fn args(folder: &Path, output: &str, side: u32) -> Args {
+        let picture = folder.join("picture.png");
+        let pixel = |x: u32, _: u32| Rgb([(4 * x) as u8, 90, 255 - (4 * x) as u8]);
+        RgbImage::from_fn(64, 64, pixel).save(&picture).unwrap();
+        Args {
+            pictures: vec![picture],
+            output: folder.join(output),
+            every: 1,
+            skip: 0,
+            fps: 25,
+            seconds: 1,
+            side,
+            seed: 0,
+        }
+    }
+
+    /// The frames of a clip, as they are shown.
+    fn shown(clip: &Path) -> Vec<RgbaImage> {
+        let line = "filesrc name=source ! decodebin ! videoconvert ! video/x-raw,format=RGBx ! appsink name=sink sync=false";
+        let pipeline = launch::pipeline(line).unwrap();
+        let source: gst::Element = launch::element(&pipeline, "source").unwrap();
+        source.set_property("location", clip);
+        let sink: AppSink = launch::element(&pipeline, "sink").unwrap();
+        pipeline.set_state(gst::State::Playing).unwrap();
+        let mut frames = Vec::new();
+        while let Some(sample) = sink.try_pull_sample(gst::ClockTime::from_seconds(60)) {
+            let caps = sample.caps().unwrap().structure(0).unwrap();
+            let side = |name: &str| caps.get::<i32>(name).unwrap() as u32;
+            let bytes = sample.buffer().unwrap().map_readable().unwrap().to_vec();
+            frames.push(RgbaImage::from_raw(side("width"), side("height"), bytes).unwrap());
+        }
+        pipeline.set_state(gst::State::Null).unwrap();
+        frames
+    }
+
+    #[test]
+    fn a_clip_of_any_side_shows_its_pictures() {
+        let folder = tempfile::tempdir().unwrap();
+        for side in [19, 24, 33] {
+            let args = args(folder.path(), "pan.mkv", side);
+            run(&args).unwrap();
+            let frames = shown(&args.output);
+            assert_eq!(frames.len(), 25, "{side}");
+            for frame in frames {
+                assert_eq!(frame.dimensions(), (side, side));
+                // A block that is not whole is encoded with whatever stands in memory beside it.
+                let whole = side / 8 * 8;
+                let (left, right) = (frame.get_pixel(0, 0), frame.get_pixel(whole - 1, 0));
+                assert!(left[0] < right[0] && left[2] > right[2], "{side}");
+                for (x, _, pixel) in frame.enumerate_pixels().filter(|(x, ..)| *x < whole) {
+                    let first = frame.get_pixel(x, 0);
+                    let channels = pixel.0.iter().zip(first.0).take(3);
+                    let furthest = channels.map(|(a, b)| a.abs_diff(b)).max();
+                    assert!(furthest < Some(16), "{side}: {pixel:?} under {first:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_output_that_cannot_be_opened_is_named_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let args = args(folder.path(), "nowhere/pan.mkv", 16);
+        let (said, heard) = mpsc::channel();
+        std::thread::spawn(move || said.send(run(&args).unwrap_err().to_string()));
+        let error = heard.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert!(
+            error.contains("pan.mkv.part") && error.contains("wanted a folder"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_clip_that_cannot_have_its_name_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let args = args(folder.path(), "taken", 16);
+        std::fs::create_dir(&args.output).unwrap();
+        let error = run(&args).unwrap_err().to_string();
+        assert!(error.contains("taken"), "{error}");
+        assert!(args.output.is_dir() && !args.unfinished().exists());
+    }
 
     #[test]
     fn a_view_stays_within_its_picture_on_the_whole_way() {
