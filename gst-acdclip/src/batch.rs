@@ -270,12 +270,21 @@ impl<J, R> Batches<J, R> {
         };
         let least = self.waiting.iter().map(patience).min()?;
         let full = self.waiting.len() >= self.room();
-        let everybody = self.waiting.len() >= self.lines.load(Ordering::Relaxed);
+        let everybody = self.callers() >= self.lines.load(Ordering::Relaxed);
         Some(if full || everybody {
             Duration::ZERO
         } else {
             least
         })
+    }
+
+    /// How many lines have jobs here, however many each: all of one call are withdrawn together.
+    fn callers(&self) -> usize {
+        let calls = self.waiting.iter();
+        let mut calls: Vec<_> = calls.map(|job| Arc::as_ptr(&job.withdrawn)).collect();
+        calls.sort_unstable();
+        calls.dedup();
+        calls.len()
     }
 
     /// The most jobs that all who wait agree to.
@@ -370,6 +379,27 @@ mod tests {
         let mut jobs = slow.begun.recv().unwrap();
         jobs.sort_unstable();
         assert_eq!(jobs, [0, 1, 2], "everybody waited, and nobody for longer");
+    }
+
+    #[test]
+    fn several_jobs_of_one_stream_do_not_stand_for_another_stream() {
+        let slow = slow();
+        let (tiled, plain) = (slow.worker.line(), slow.worker.line());
+        let patient = Limits {
+            max_batch: 8,
+            timeout: LONG,
+        };
+        slow.leave.send(()).unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| tiled.call_all(vec![1, 2], patient).unwrap());
+            // By then the worker has them; were they enough for it, they would be a batch of their own.
+            thread::sleep(Duration::from_millis(200));
+            slow.leave.send(()).unwrap();
+            scope.spawn(|| plain.call(3, patient).unwrap());
+        });
+        let mut jobs = slow.begun.recv().unwrap();
+        jobs.sort_unstable();
+        assert_eq!(jobs, [1, 2, 3]);
     }
 
     #[test]
