@@ -87,7 +87,8 @@ impl DeviceSpec {
     /// The device that [`Self::Auto`] stands for on this machine; any other is itself.
     pub fn resolve(self) -> Self {
         match self {
-            Self::Auto if Device::new_cuda(0).is_ok() => Self::Cuda(0),
+            // The one that is kept: opening another waits for all that the GPU has to do.
+            Self::Auto if unsafe_stream::open(0).is_ok() => Self::Cuda(0),
             Self::Auto if Device::new_metal(0).is_ok() => Self::Metal,
             Self::Auto => Self::Cpu,
             named => named,

@@ -111,7 +111,7 @@ impl Precision {
                 "int8 is for the CPU; wanted device=cpu, or precision=auto, f32 or bf16".into(),
             )),
             Self::Bf16 if !multiplies_bf16 => Err(Error::Precision(
-                "this GPU does not multiply bf16 (CUDA of compute capability 8.0 or later does); wanted precision=auto or f32".into(),
+                "this GPU, or the one that this build is for, does not multiply bf16 (CUDA of compute capability 8.0 or later does); wanted precision=auto or f32".into(),
             )),
             Self::Bf16 => Ok(DType::BF16),
             Self::Auto | Self::F32 => Ok(DType::F32),
@@ -123,10 +123,15 @@ impl Precision {
 fn multiplies_bf16(device: &Device) -> bool {
     match device {
         #[cfg(feature = "cuda")]
-        Device::Cuda(device) => {
-            let stream = device.cuda_stream();
+        Device::Cuda(cuda) => {
+            let stream = cuda.cuda_stream();
             let capability = stream.context().compute_capability();
-            capability.is_ok_and(|(major, _)| major >= 8)
+            // candle leaves them out of a build for older GPUs.
+            let has_kernels = || {
+                let number = candle_core::Tensor::zeros(1, DType::BF16, device);
+                number.and_then(|number| number.affine(2.0, 0.0)).is_ok()
+            };
+            capability.is_ok_and(|(major, _)| major >= 8) && has_kernels()
         }
         _ => false,
     }

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use acdclip_model::{Detection, Detector, DeviceSpec, Frame, Precision, Runtime, Settings};
+use acdclip_model::{Detection, Detector, DeviceSpec, Error, Frame, Precision, Runtime, Settings};
 
 /// Frames in one pass, of which no two are alike.
 const FRAMES: usize = 8;
@@ -14,23 +14,24 @@ fn bundle() -> PathBuf {
     root.join("weights/compact.safetensors")
 }
 
-/// None, and a line that says why, where there is no GPU.
+/// None, and a line that says why, where there is no GPU, or none for that precision.
 fn on_gpu(precision: Precision) -> Option<Detector> {
-    let device = DeviceSpec::Cuda(0);
-    if let Err(reason) = device.open() {
-        println!("skipped: {reason}");
-        return None;
+    match open(DeviceSpec::Cuda(0), precision) {
+        Err(reason @ (Error::Device { .. } | Error::Precision(_))) => {
+            println!("skipped: {reason}");
+            None
+        }
+        detector => Some(detector.unwrap()),
     }
-    Some(open(device, precision))
 }
 
-fn open(device: DeviceSpec, precision: Precision) -> Detector {
+fn open(device: DeviceSpec, precision: Precision) -> Result<Detector, Error> {
     let runtime = Runtime {
         device,
         precision,
         ..Runtime::default()
     };
-    Detector::open(&bundle(), runtime).unwrap()
+    Detector::open(&bundle(), runtime)
 }
 
 /// A grained grey sheet of 320 x 240 pixels with a bright spot that grows with `n`; none in the first.
@@ -77,7 +78,7 @@ fn f32_on_a_gpu_is_f32_on_the_cpu() {
         return;
     };
     assert_eq!(gpu.precision(), Precision::F32);
-    let cpu = open(DeviceSpec::Cpu, Precision::F32);
+    let cpu = open(DeviceSpec::Cpu, Precision::F32).unwrap();
     assert_near(
         "f32, GPU and CPU",
         &detections(&gpu),
@@ -92,7 +93,7 @@ fn bf16_on_a_gpu_is_within_a_hundredth_of_f32() {
         return;
     };
     assert_eq!(bf16.precision(), Precision::Bf16);
-    let f32 = open(DeviceSpec::Cuda(0), Precision::F32);
+    let f32 = open(DeviceSpec::Cuda(0), Precision::F32).unwrap();
     assert_near(
         "bf16 and f32, GPU",
         &detections(&bf16),

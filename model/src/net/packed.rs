@@ -192,8 +192,12 @@ impl<L: Dense, E: Dense> Network<L, E> {
 impl<L: Dense, E: Dense> PackedNet for Network<L, E> {
     fn forward(&self, pixels: &Tensor, tower: &VisionTower) -> Result<Tokens> {
         let grid = tower.grid(pixels)?;
+        let batch = pixels.dim(0)?;
+        if batch == 0 {
+            candle_core::bail!("wanted a batch of one picture or more, found none");
+        }
         let pictures = Pictures {
-            batch: pixels.dim(0)?,
+            batch,
             rows: grid.0,
             columns: grid.1,
         };
@@ -633,6 +637,17 @@ mod tests {
                     "{packing} hides {bad}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn no_pictures_are_an_error() {
+        let pixels = Tensor::zeros((0, 3, 6, 6), DType::F32, &Device::Cpu).unwrap();
+        for packing in Packing::available() {
+            let [_, packed] = networks(&config(2, 32), 1);
+            let found = packed.pack(packing).unwrap().forward(&pixels);
+            let reason = found.err().unwrap().to_string();
+            assert!(reason.contains("one picture or more"), "{reason}");
         }
     }
 
