@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds what scripts/gpu-bench.sh runs, on a machine that needs no GPU: target/gpu/, to be carried to one that has it.
+# Builds what scripts/gpu-bench.sh runs, on a machine that needs no GPU: target/gpu/, and packed, target/gpu.tar.xz, to be carried to one that has it.
 #
 #     scripts/gpu-bench-build.sh                  # for CUDA 13 and an H100; CUDA_COMPUTE_CAP=80 and so on for others
 #     scripts/gpu-bench-build.sh --device cpu     # without CUDA, to try the script out
@@ -35,5 +35,13 @@ for message in map(json.loads, sys.stdin):
         print(message["executable"], name)
 ' | while read -r built name; do strip -o "$out/$name" "$built"; done
 strip -o "$out/libgstacdclip.so" "$target/release/libgstacdclip.so"
-du -h --apparent-size "$out"/*
-du -sh --apparent-size "$out"
+
+# Each of them carries the same kernels: packed with a window that reaches from one to the next, all are little more than one.
+python3 - "$out" <<'PY'
+import lzma, sys, tarfile
+out = sys.argv[1]
+window = {"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 1 << 28}
+with lzma.open(f"{out}.tar.xz", "wb", filters=[window]) as packed, tarfile.open(fileobj=packed, mode="w") as archive:
+    archive.add(out, "gpu")
+PY
+du -h --apparent-size "$out"/* "$out.tar.xz"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # On a bare GPU machine with PyTorch: is the network on the GPU right, and how fast is it? Less than eight minutes, one table at the end.
 #
-#     scripts/gpu-bench.sh                    # runs what scripts/gpu-bench-build.sh has made elsewhere: target/gpu/
+#     scripts/gpu-bench.sh                    # runs what scripts/gpu-bench-build.sh has made elsewhere: target/gpu/, or target/gpu.tar.xz
 #     scripts/gpu-bench.sh --device cpu       # the same steps without a GPU, at small sizes: shows that they work, and nothing else
 #
 # PYTHON: a python with PyTorch (python3). BIN: where the binaries are (target/gpu). SHARED: where annotated pictures are, if anywhere
@@ -20,7 +20,7 @@ esac
 python=${PYTHON:-python3} bin=${BIN:-target/gpu} shared=${SHARED:-../shared} out=${OUT:-target/gpu-bench}
 model=model/weights/compact.safetensors
 mkdir -p "$out"
-rm -f "$out"/*.rows
+rm -f "$out"/*.rows "$out"/rows.md "$out"/table.md
 began=$SECONDS
 
 fail() {
@@ -57,6 +57,10 @@ if [ "$device" = cuda ]; then
     libraries=$("$python" -c 'import glob, nvidia
 print(":".join(path for root in nvidia.__path__ for path in glob.glob(root + "/*/lib")))' 2>/dev/null)
     export LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+fi
+if [ ! -e "$bin" ] && [ -f "$bin.tar.xz" ]; then
+    "$python" -c 'import os, sys, tarfile; tarfile.open(sys.argv[1]).extractall(os.path.dirname(sys.argv[1]) or ".")' "$bin.tar.xz" ||
+        fail "$bin.tar.xz could not be unpacked; carry it again"
 fi
 [ -x "$bin/peers" ] || fail "wanted the binaries in $bin, found none; scripts/gpu-bench-build.sh makes them"
 lost=$(ldd "$bin/peers" | grep 'not found')
@@ -105,7 +109,7 @@ PY
 }
 
 speed() {
-    local sizes=(--large --large-sides 518 --sides 252 518 --batches 8 1 32 --seconds 2 --rounds 4 --deadline 180) limit=250
+    local sizes=(--large --large-sides 518 --sides 252 518 --batches 8 1 32 --seconds 2 --rounds 4 --deadline 150) limit=225
     [ "$device" = cuda ] || { sizes=(--sides 56 --batches 2 --peers pytorch-f32 pytorch-bf16 --seconds 0.2 --rounds 2) limit=120; }
     timeout -k 5 $limit "$python" model/benches/peers/peers.py --ours "$bin/peers" --bundle "$model" --out "$out" --device "$device" \
         "${sizes[@]}" 2>&1 | tee "$out/speed.log" >&2
@@ -132,7 +136,7 @@ plugin() {
         note 'plugin, end to end' 'not measured: no GStreamer (gst-launch-1.0) on this machine' 4-plugin
         return
     fi
-    local precisions='f32 bf16' few=20 many=220 limit=20 precision short long
+    local precisions='f32 bf16' few=20 many=220 limit=15 precision short long
     [ "$device" = cuda ] || { precisions=f32 few=1 many=3 limit=60; }
     GST_PLUGIN_PATH=$(realpath "$bin") GST_REGISTRY=$(realpath "$out")/registry.bin
     export GST_PLUGIN_PATH GST_REGISTRY

@@ -13,6 +13,7 @@ Writes `table.md`, `rows.md` (the same as rows of one table), `results.json` and
 import argparse
 import importlib.util
 import json
+import math
 import os
 import platform
 import select
@@ -69,6 +70,8 @@ def scorer(name, folder, side, batch, threads, device):
     import torch
 
     torch.set_num_threads(threads)
+    # Else f32 is not f32 in convolutions on a GPU.
+    torch.backends.cudnn.allow_tf32 = False
     network = load_network(folder, side)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     network = network.to(device, dtype)
@@ -155,6 +158,8 @@ class Runner:
         if not line:
             raise Failed(f"ended with status {self.process.wait()}; what it said is above")
         answer = json.loads(line)
+        if any(not isinstance(x, (int, float)) or not math.isfinite(x) for key in ["map", "score"] for x in answer[key]):
+            raise Failed("gave a number that is not finite")
         if keep:
             self.times += answer["ms"]
         self.found = {key: answer[key] for key in ["map", "score"]}
@@ -421,13 +426,12 @@ def main():
                 results.append(one_size(options, name, folder, config, side, batch))
                 print(table(results[-1:], peaks, "").strip(), flush=True)
                 (options.out / "rows.md").write_text(rows(results, by))
+                (options.out / "table.md").write_text(table(results, peaks, about))
         (folder / "weights.safetensors").unlink()
-    text = table(results, peaks, about)
-    (options.out / "table.md").write_text(text)
     (options.out / "results.json").write_text(json.dumps({"machine": about, "peaks": by, "results": results}, indent=1))
     if importlib.util.find_spec("matplotlib") and any(result["runtimes"] for result in results):
         plot(results, peaks, options.out / "peers.png")
-    print("\n" + text)
+    print("\n" + table(results, peaks, about))
 
 
 if __name__ == "__main__":
