@@ -3,7 +3,7 @@
 TOOLS := .ci/tools.sh
 CARGO := $(TOOLS) cargo
 
-.PHONY: help demo test test-all test-analytics test-memory bench bench-peers gpu-bench-build bench-live bench-strip bench-alarms bench-train compact compact-check
+.PHONY: help demo test test-all test-analytics test-memory test-aarch64 bench bench-peers gpu-bench-build bench-live bench-strip bench-alarms bench-train compact compact-check
 
 # Where weights, data and golden files that are not part of the project lie.
 SHARED ?= ../shared
@@ -15,6 +15,7 @@ help:
 	@echo 'make test-all  that, and what takes minutes more: accuracy on real pictures, memory of a large evaluation'
 	@echo 'make test-analytics  the feature analytics, in a Debian 13 made for it where GStreamer is older than 1.24 (as root). Not a part of test-all:'
 	@echo '             it builds everything once more, half an hour on two cores'
+	@echo 'make test-aarch64 the library as a 64-bit Arm machine runs it, in QEMU; some ten minutes'
 	@echo 'make test-memory  under valgrind, what reaches code that the compiler does not check; some six minutes'
 	@echo 'make bench   time of the compact model, and of watching an endoscope, on this machine, a line a stage'
 	@echo 'make bench-peers  the same network beside ONNX Runtime, OpenVINO and PyTorch: target/bench/. PEERS=--large: ViT-L/14 too'
@@ -46,6 +47,9 @@ test-analytics:
 
 test-memory:
 	@$(TOOLS) .ci/valgrind.sh
+
+test-aarch64:
+	@$(TOOLS) .ci/aarch64.sh
 
 bench:
 	$(CARGO) bench --locked -p acdclip-model --bench frame --bench endoscope

@@ -102,6 +102,7 @@ install_rust() {
 case ${1:-} in
 */debian13.sh) packages="$packages debootstrap debian-archive-keyring" ;;
 */valgrind.sh) packages="$packages valgrind" ;;
+*/aarch64.sh) packages="$packages gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user" ;;
 cargo)
     # The monitor's page is tested in a browser where the system has one that a driver comes with; Ubuntu's is a snap.
     if [ "${2:-}" = test ] && grep -qx 'ID=debian' /etc/os-release 2>/dev/null; then
