@@ -389,6 +389,12 @@ impl AcdClip {
         let settings = self.settings();
         let pace = self.pace(&settings);
         self.follow(session, &settings, pace);
+        if self.is_outside(&buffer) {
+            self.end_strip(session);
+            session.leave_out();
+            self.ready.lock().push_back(Leaving::Frame(buffer));
+            return Ok(());
+        }
         if session.scans_otherwise(pace) {
             self.end_strip(session);
         }
@@ -593,11 +599,14 @@ impl AcdClip {
         self.ready.lock().clear();
     }
 
+    /// The segment, where it is one of times.
+    fn time_segment(&self) -> Option<gst::FormattedSegment<gst::ClockTime>> {
+        self.obj().segment().downcast().ok()
+    }
+
     /// Whether a frame will not be shown: after a jump what comes raw begins before the moment that was jumped to.
     fn is_outside(&self, buffer: &gst::BufferRef) -> bool {
-        let segment = self.obj().segment();
-        let Some((segment, begin)) = segment.downcast_ref::<gst::ClockTime>().zip(buffer.pts())
-        else {
+        let Some((segment, begin)) = self.time_segment().zip(buffer.pts()) else {
             return false;
         };
         let end = buffer
@@ -607,9 +616,8 @@ impl AcdClip {
     }
 
     fn is_late(&self, buffer: &gst::BufferRef) -> bool {
-        let segment = self.obj().segment();
-        let time = segment
-            .downcast_ref::<gst::ClockTime>()
+        let time = self
+            .time_segment()
             .and_then(|segment| segment.to_running_time(buffer.pts()));
         self.lateness.lock().is_late(time)
     }

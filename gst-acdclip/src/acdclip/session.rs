@@ -266,10 +266,9 @@ impl Session {
         self.judge.last()
     }
 
-    /// A frame passes that is nothing to be judged.
+    /// A frame passes that is not shown, and not judged.
     pub(super) fn leave_out(&mut self) {
-        self.frames += 1;
-        self.stats.frame(false);
+        self.next_frame();
         self.stats.skip(Skipped::Outside);
     }
 

@@ -216,6 +216,37 @@ fn a_flush_forgets_what_waits_and_new_caps_do_not() {
 }
 
 #[test]
+fn frames_that_are_not_shown_are_no_piece_of_the_strip() {
+    // The disc lies in the second and the last of eight frames.
+    let white = strip(1000)[WIDTH * 470..WIDTH * 570].to_vec();
+    let lines = |n: usize| match n {
+        1 | 7 => white.clone(),
+        _ => vec![0; WIDTH * 100],
+    };
+    let lines: Vec<u8> = (0..8).flat_map(lines).collect();
+    for (mode, shown, unseen) in [
+        ("sync", 0..320, 0),
+        ("sync", 80..280, 3),
+        ("latest", 80..280, 3),
+    ] {
+        let mut bench = bench(&[("mode", mode), ("messages", "events")], 100);
+        let mut segment = gst::FormattedSegment::<gst::ClockTime>::new();
+        segment.set_start(gst::ClockTime::from_mseconds(shown.start));
+        segment.set_stop(gst::ClockTime::from_mseconds(shown.end));
+        bench.harness.push_event(gst::event::Segment::new(&segment));
+        let left = run(&mut bench, frames(&lines, 100));
+        let times: Vec<_> = left
+            .iter()
+            .map(|frame| frame.pts().unwrap().mseconds())
+            .collect();
+        assert_eq!(times, (0..8).map(|n| 40 * n).collect::<Vec<_>>(), "{mode}");
+        assert_eq!(bench.stat("skipped-outside"), unseen, "{mode}");
+        let has_event = bench.told_types().iter().any(|kind| kind == "event-begin");
+        assert_eq!(has_event, unseen == 0, "{mode}, {shown:?}");
+    }
+}
+
+#[test]
 fn a_meta_says_where_on_the_track_a_flaw_is_and_a_jump_breaks_the_strip() {
     let reference = gst::Caps::new_empty_simple("timestamp/x-line-counter");
     let mut bench = bench(

@@ -202,7 +202,7 @@ impl Session {
         }
     }
 
-    fn next_frame(&mut self) -> u64 {
+    pub(super) fn next_frame(&mut self) -> u64 {
         let frame = self.frames;
         self.frames += 1;
         self.stats.frame(false);
