@@ -10,7 +10,7 @@ use acdclip_model::{Detector, config::Domain, detector::Settings};
 
 use crate::{
     dataset::{self, Sample, names::ClassNames},
-    files::write_whole,
+    files::{check_output, write_whole},
     model::ModelArgs,
     outcome::{Failure, Outcome, say, warn},
     report,
@@ -186,27 +186,6 @@ pub(crate) fn check_outputs(report: Option<&Path>, json: Option<&Path>) -> Outco
         std::fs::create_dir_all(directory).map_err(Failure::io(directory))?;
     }
     json.map_or(Ok(()), check_output)
-}
-
-/// Looks whether a file can come to be at `path`, before what it is to hold is worked for.
-pub(crate) fn check_output(path: &Path) -> Outcome {
-    if path.is_dir() {
-        return Err(Failure::Arguments(format!(
-            "{}: wanted a file, found a directory",
-            path.display()
-        )));
-    }
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    match directory {
-        Some(directory) if !directory.is_dir() => Err(Failure::Arguments(format!(
-            "{}: wanted a file in a directory that exists, found no {}",
-            path.display(),
-            directory.display()
-        ))),
-        _ => Ok(()),
-    }
 }
 
 /// Writes `value` to `path`.

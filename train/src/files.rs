@@ -67,6 +67,27 @@ pub(crate) fn sweep(folder: &Path) -> Outcome {
     Ok(())
 }
 
+/// Looks whether a file can come to be at `path`, before what it is to hold is worked for.
+pub(crate) fn check_output(path: &Path) -> Outcome {
+    if path.is_dir() {
+        return Err(Failure::Arguments(format!(
+            "{}: wanted a file, found a directory",
+            path.display()
+        )));
+    }
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    match directory {
+        Some(directory) if !directory.is_dir() => Err(Failure::Arguments(format!(
+            "{}: wanted a file in a directory that exists, found no {}",
+            path.display(),
+            directory.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Writes `bytes` to `path`: to a temporary file beside it first, which then takes its name.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Outcome {
     write_whole_with(path, |file| {

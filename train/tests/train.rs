@@ -441,7 +441,7 @@ fn killed_outright_a_run_goes_on_from_its_last_checkpoint() {
     // Without its settings it is no run to go on with, and no place for another.
     fs::remove_file(place.path("killed/config.toml")).unwrap();
     let again = place.train("killed");
-    assert!(again.complaint().contains("--resume"), "{again:?}");
+    assert!(again.complaint().contains("is gone"), "{again:?}");
 }
 
 #[test]

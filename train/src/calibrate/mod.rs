@@ -13,8 +13,7 @@ use acdclip_model::{
 use indicatif::ProgressBar;
 
 use crate::{
-    eval,
-    files::write_whole,
+    files::{check_output, write_whole},
     model::ModelArgs,
     outcome::{Failure, Outcome, say, warn},
     score::{DomainName, ResizeName},
@@ -111,7 +110,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let files = Files::sort(&args.normal)?;
     let goal = Goal::of(args, &files)?;
     for path in [&args.output, &args.write_bundle].into_iter().flatten() {
-        eval::check_output(path)?;
+        check_output(path)?;
     }
     args.check_settings(&files)?;
     let bundle = args.model.bundle()?;

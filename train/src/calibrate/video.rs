@@ -180,21 +180,10 @@ fn configure(element: &gst::Element, args: &Args, class: &str) -> Outcome {
     Ok(())
 }
 
-/// Plays `pipeline` to its end.
+/// Plays `pipeline`, which reads something, to its end.
 pub(crate) fn run(pipeline: &gst::Pipeline) -> Result<(), String> {
-    let bus = pipeline.bus().ok_or("the pipeline has no bus")?;
-    let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
-    let message = match pipeline.set_state(gst::State::Playing) {
-        Ok(_) => bus.timed_pop_filtered(None, &kinds),
-        // Why it cannot is on the bus already.
-        Err(_) => bus.pop_filtered(&kinds),
-    };
-    match message.as_ref().map(|message| message.view()) {
-        Some(gst::MessageView::Eos(_)) => Ok(()),
-        Some(gst::MessageView::Error(e)) => Err(format!(
-            "{}; wanted a picture, or a video that GStreamer can decode",
-            e.error()
-        )),
-        _ => Err("GStreamer cannot start to read it".into()),
-    }
+    let ran = launch::start(pipeline).and_then(|()| launch::wait(pipeline));
+    ran.map_err(|reason| {
+        format!("{reason}; wanted a picture, or a video that GStreamer can decode")
+    })
 }

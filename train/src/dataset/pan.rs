@@ -125,7 +125,11 @@ fn write(args: &Args, pictures: &[PathBuf]) -> Outcome<u64> {
     }
     let source: AppSrc = launch::element(&pipeline, "source").map_err(|e| failed(&e))?;
     // Before anybody pushes: where a source was never started, nothing lets go of who waits for room in its queue.
-    start(&pipeline).map_err(|e| failed(&e))?;
+    launch::start(&pipeline).map_err(|e| {
+        failed(&format!(
+            "{e}; wanted a folder that is there and may be written to"
+        ))
+    })?;
     std::thread::scope(|scope| {
         let pushing = scope.spawn(|| {
             let pushed = push(args, pictures, &source);
@@ -133,7 +137,7 @@ fn write(args: &Args, pictures: &[PathBuf]) -> Outcome<u64> {
             let _ = source.end_of_stream();
             pushed
         });
-        let ended = wait(&pipeline);
+        let ended = launch::wait(&pipeline);
         // Where the pipeline has failed, this is what lets go of who still pushes.
         let stopped = pipeline.set_state(gst::State::Null);
         let pushed = pushing.join();
@@ -142,43 +146,6 @@ fn write(args: &Args, pictures: &[PathBuf]) -> Outcome<u64> {
         stopped.map_err(|e| failed(&e))?;
         Ok(pushed)
     })
-}
-
-/// Starts `pipeline`, which opens the output.
-fn start(pipeline: &gst::Pipeline) -> Result<(), String> {
-    if pipeline.set_state(gst::State::Playing).is_ok() {
-        return Ok(());
-    }
-    // Why it cannot is on the bus already, which is emptied where the pipeline is stopped.
-    let bus = pipeline.bus();
-    let message = bus.and_then(|bus| bus.pop_filtered(&[gst::MessageType::Error]));
-    let reason = message.as_ref().and_then(complaint);
-    // A pipeline is not dropped while a part of it runs.
-    let _ = pipeline.set_state(gst::State::Null);
-    let reason = reason.unwrap_or_else(|| "GStreamer cannot start to write it".into());
-    Err(format!(
-        "{reason}; wanted a folder that is there and may be written to"
-    ))
-}
-
-/// Waits until all that was pushed is written, or an element says why it cannot be.
-fn wait(pipeline: &gst::Pipeline) -> Result<(), String> {
-    let bus = pipeline.bus().ok_or("the pipeline has no bus")?;
-    let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
-    let message = bus.timed_pop_filtered(None, &kinds);
-    let message = message.ok_or("GStreamer has stopped writing it")?;
-    match complaint(&message) {
-        Some(reason) => Err(reason),
-        None => Ok(()),
-    }
-}
-
-/// What an element says has gone wrong, if the message is of that.
-fn complaint(message: &gst::Message) -> Option<String> {
-    match message.view() {
-        gst::MessageView::Error(e) => Some(e.error().to_string().trim_end_matches('.').into()),
-        _ => None,
-    }
 }
 
 /// Draws all frames; how many there are.

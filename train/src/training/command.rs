@@ -87,11 +87,19 @@ fn resumed(args: &Args, kept: &Path) -> Outcome<Recipe> {
 
 /// The recipe of a new run.
 fn fresh(args: &Args, kept: &Path) -> Outcome<Recipe> {
-    if kept.exists() || args.output.join(FOLDER).exists() {
-        return Err(Failure::Arguments(format!(
-            "{}: there is a run already, or what is left of one; go on with it by --resume, or name another folder",
-            args.output.display()
-        )));
+    let wrong = |found: &str| {
+        let folder = args.output.display();
+        Err(Failure::Arguments(format!(
+            "{folder}: {found}, or name another folder"
+        )))
+    };
+    if kept.exists() {
+        return wrong("there is a run already; go on with it by --resume");
+    }
+    if args.output.join(FOLDER).exists() {
+        return wrong(
+            "there are checkpoints of a run whose config.toml is gone; put that back and go on by --resume",
+        );
     }
     let mut recipe = match &args.config {
         Some(path) => Recipe::read(path)?,

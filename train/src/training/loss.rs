@@ -74,7 +74,7 @@ impl Loss {
 }
 
 /// A loss as numbers: total, focal, both Dice losses, class.
-#[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct Parts(pub(crate) [f64; 5]);
 
 impl Parts {

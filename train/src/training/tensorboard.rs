@@ -44,7 +44,6 @@ impl Events {
         events.write(&version)?;
         let mut log = Message::default();
         log.varint(1, 1); // SessionLog.status = START
-        // That step and later ones are forgotten.
         let mut start = Message::event(step + 1);
         start.bytes(7, &log.0);
         events.write(&start)?;
