@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 
 use super::{
-    lump,
+    light, lump,
     recipe::{AugmentPart, CropPart, Sometimes},
 };
 use crate::dataset::mask::Mask;
@@ -101,9 +101,12 @@ pub(crate) fn example(
             mask = mask.filter(|mask| !mask.is_empty());
         }
     }
-    // Nothing is drawn where no lumps are asked for: recipes without them keep their numbers.
+    // Nothing is drawn for lumps and light that are not asked for: recipes without them keep their numbers.
     if mask.is_none() && recipe.lump.probability > 0.0 && happens(recipe.lump.probability, random) {
         mask = Some(lump::raise(&mut picture, recipe.lump, random));
+    }
+    if recipe.light.probability > 0.0 && happens(recipe.light.probability, random) {
+        light::cast(&mut picture, recipe.light, random);
     }
     noise(&mut picture, recipe.noise, random);
     colours(&mut picture, recipe, random);
@@ -559,5 +562,19 @@ mod tests {
             let own = run(Some(mask.clone()), &recipe, place);
             assert_eq!(own, run(Some(mask), &AugmentPart::none(), place));
         }
+    }
+    #[test]
+    fn light_changes_the_picture_and_not_what_is_wrong_in_it() {
+        let mut recipe = AugmentPart::none();
+        recipe.light = Sometimes {
+            probability: 1.0,
+            strength: 1.5,
+        };
+        let mask = || Some(spot(40, 30, 615));
+        let lit = run(mask(), &recipe, 4);
+        let plain = run(mask(), &AugmentPart::none(), 4);
+        assert_ne!(lit.pixels, plain.pixels);
+        assert_eq!(lit.mask, plain.mask);
+        assert!(!run(None, &recipe, 4).is_abnormal);
     }
 }

@@ -10,6 +10,7 @@ mod augment;
 mod average;
 mod checkpoint;
 pub(crate) mod command;
+mod light;
 mod loader;
 mod log;
 mod loss;

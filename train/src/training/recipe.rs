@@ -334,6 +334,8 @@ pub(crate) struct AugmentPart {
     pub(crate) saturation: Sometimes,
     /// Each of R, G and B likewise, by itself: a cast of colour, which grey sets lack.
     pub(crate) tint: Sometimes,
+    /// Bands and pools of light, each by up to `strength` stops (powers of two) brighter or darker, that are no defect.
+    pub(crate) light: Sometimes,
     /// Turned by up to `strength` degrees either way.
     pub(crate) rotation: Sometimes,
     /// Moved by up to `strength` of each side.
@@ -358,6 +360,7 @@ impl Default for AugmentPart {
             contrast: sometimes(0.7, 0.5),
             saturation: sometimes(0.7, 0.5),
             tint: sometimes(0.0, 0.0),
+            light: sometimes(0.0, 0.0),
             rotation: sometimes(0.5, 30.0),
             translation: sometimes(0.5, 0.15),
             flip_horizontal: 0.5,
@@ -378,6 +381,7 @@ impl AugmentPart {
             contrast: sometimes(0.0, 0.0),
             saturation: sometimes(0.0, 0.0),
             tint: sometimes(0.0, 0.0),
+            light: sometimes(0.0, 0.0),
             rotation: sometimes(0.0, 0.0),
             translation: sometimes(0.0, 0.0),
             flip_horizontal: 0.0,
@@ -702,6 +706,7 @@ impl Recipe {
                 augment.saturation.probability,
             ),
             ("augment.tint.probability", augment.tint.probability),
+            ("augment.light.probability", augment.light.probability),
             ("augment.rotation.probability", augment.rotation.probability),
             (
                 "augment.translation.probability",
@@ -732,6 +737,7 @@ impl Recipe {
             ("augment.contrast.strength", augment.contrast.strength),
             ("augment.saturation.strength", augment.saturation.strength),
             ("augment.tint.strength", augment.tint.strength),
+            ("augment.light.strength", augment.light.strength),
             ("augment.rotation.strength", augment.rotation.strength),
             ("optimizer.image_rate", optimizer.image_rate),
             ("optimizer.text_rate", optimizer.text_rate),
@@ -854,6 +860,10 @@ mod tests {
             ("[augment.crop]\nscale = [0.5, 0.1]", "augment.crop.scale"),
             ("[augment.lump]\nsize = [0.0, 0.1]", "augment.lump.size"),
             ("[augment.lump]\nrelief = 1.5", "augment.lump.relief"),
+            (
+                "[augment.light]\nprobability = 2.0\nstrength = 1.0",
+                "augment.light.probability",
+            ),
             ("[optimizer]\nimage_rate = nan", "optimizer.image_rate"),
             ("[output]\nbundle = \"best\"", "output.bundle"),
             ("[output]\ndtype = \"fp16\"", "output.dtype"),
