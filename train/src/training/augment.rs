@@ -106,7 +106,7 @@ pub(crate) fn example(
         mask = Some(lump::raise(&mut picture, recipe.lump, random));
     }
     if recipe.light.probability > 0.0 && happens(recipe.light.probability, random) {
-        light::cast(&mut picture, recipe.light, random);
+        light::cast(&mut picture, recipe.light.strength, random);
     }
     noise(&mut picture, recipe.noise, random);
     colours(&mut picture, recipe, random);
@@ -563,6 +563,7 @@ mod tests {
             assert_eq!(own, run(Some(mask), &AugmentPart::none(), place));
         }
     }
+
     #[test]
     fn light_changes_the_picture_and_not_what_is_wrong_in_it() {
         let mut recipe = AugmentPart::none();
