@@ -68,6 +68,15 @@ pub(crate) fn wait_for_viewers(monitor: &Monitor, count: u64) -> Value {
     state["stats"].clone()
 }
 
+/// Waits for the end of everything that viewers took; the figures then. The last one is off the list before its pipeline stands still.
+pub(crate) fn wait_for_nobody(monitor: &Monitor) -> Value {
+    let state = monitor.wait_for("end of what viewers took", |state| {
+        let stats = &state["stats"];
+        stats["viewers-webrtc"] == 0 && stats["viewers"] == 0 && stats["webrtc-encoding"] == false
+    });
+    state["stats"].clone()
+}
+
 /// A receiver, as a browser is one.
 struct Receiver {
     pipeline: gst::Pipeline,
@@ -187,9 +196,7 @@ fn a_receiver_gets_the_stream_and_leaves_nothing_behind() {
             assert_eq!(agent().delete(&url).call().unwrap().status(), 204);
             assert_eq!(agent().delete(&url).call().unwrap().status(), 404);
         }
-        let left = wait_for_viewers(&monitor, 0);
-        assert_eq!(left["webrtc-encoding"], false);
-        assert_eq!(left["viewers"], 0);
+        wait_for_nobody(&monitor);
         monitor.wait_for("frame after it", |state| {
             state["stats"]["frames"].as_u64() > seen
         });
