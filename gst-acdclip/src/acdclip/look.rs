@@ -259,7 +259,7 @@ impl Look {
         whole: Option<&Arc<Mask>>,
     ) -> Result<(Finding, Times, usize), Failure> {
         let failed = |e: acdclip_model::Error| Failure::Failed(e.to_string());
-        let (mut times, mut batch) = (Times::default(), 0);
+        let (mut times, mut batch, mut score) = (Times::default(), 0, 0.0_f32);
         // An interlaced frame's field has half of its rows.
         let stretched = |mask: &Arc<Mask>| mask.stretched(strip.width(), strip.len() as usize);
         let mask = whole.map(stretched);
@@ -285,6 +285,8 @@ impl Look {
             let views: acdclip_model::Result<Vec<_>> = views.collect();
             let seen = self.viewer.see(&views.map_err(failed)?)?;
             (times, batch) = (times.and(seen.times), batch.max(seen.batch));
+            let scores = seen.findings.iter().map(|finding| finding.score);
+            score = scores.fold(score, f32::max);
             strip.take(row, &seen.findings, None, counts);
         }
         let sight = strip.sight(0..strip.len()).map_err(failed)?;
@@ -293,7 +295,7 @@ impl Look {
             None => sight.map,
         };
         let finding = Finding {
-            score: sight.score,
+            score,
             class_score: sight.class_score,
             map_max: map.max(),
             map,

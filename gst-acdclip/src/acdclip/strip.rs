@@ -12,6 +12,7 @@ use std::{
 use acdclip_model::{
     Frame,
     calibration::Scales,
+    detector::Finding,
     map::{AnomalyMap, Region},
     record::Record,
     stream::{
@@ -377,7 +378,7 @@ impl StripRun {
         let events = self.events(change, moment, end);
         // Of a frame that shows only lines from before a failure nothing is known.
         let sight = self.scan.sight(&held.lines).ok();
-        let known = sight.map(|sight| self.known(&held, &sight, terms));
+        let known = sight.map(|sight| self.known(&held, sight, terms));
         let next = self.held.front().map(|next| next.lines.first());
         self.scan.forget(next.unwrap_or(end));
         Ok(Departure {
@@ -388,14 +389,18 @@ impl StripRun {
         })
     }
 
-    fn known(&mut self, held: &Held, sight: &Sight, terms: Terms) -> (Record, PatchMap) {
+    fn known(&mut self, held: &Held, sight: Sight, terms: Terms) -> (Record, PatchMap) {
+        let viewer = self.look.viewer();
+        let detector = viewer.line.engine().detector();
+        // By the frame's own lines: a flaw that lies beside them in a tile is none of theirs.
+        let finding = detector.judge(sight.map, sight.class_score, viewer.domain);
         let map = match terms.scales {
-            Some(scales) => sight.map.clone().calibrated(scales.map),
-            None => sight.map.clone(),
+            Some(scales) => finding.map.clone().calibrated(scales.map),
+            None => finding.map.clone(),
         };
         let patches = PatchMap::encode(&map, self.look.area());
         let regions = self.regions(&map, &held.lines, &terms.rules);
-        let record = self.record(held, sight, regions, terms);
+        let record = self.record(held, &finding, regions, terms);
         (record, patches)
     }
 
@@ -433,7 +438,13 @@ impl StripRun {
         placed.collect()
     }
 
-    fn record(&mut self, held: &Held, sight: &Sight, regions: Vec<Region>, terms: Terms) -> Record {
+    fn record(
+        &mut self,
+        held: &Held,
+        finding: &Finding,
+        regions: Vec<Region>,
+        terms: Terms,
+    ) -> Record {
         let scales = terms.scales;
         let (width, height) = self.look.picture().size();
         let event_id = regions.iter().filter_map(|region| region.event_id).min();
@@ -441,11 +452,13 @@ impl StripRun {
         Record {
             pts: held.buffer.pts().map(gst::ClockTime::nseconds),
             frame: held.frame,
-            score: scales.map_or(sight.score, |scales| scales.score.calibrate(sight.score)),
-            raw_score: sight.score,
+            score: scales.map_or(finding.score, |scales| {
+                scales.score.calibrate(finding.score)
+            }),
+            raw_score: finding.score,
             calibrated: scales.is_some(),
-            class_score: sight.class_score,
-            map_max: sight.map.max(),
+            class_score: finding.class_score,
+            map_max: finding.map_max,
             threshold: terms.threshold,
             map_threshold: terms.map_threshold,
             anomalous: event_id.is_some(),

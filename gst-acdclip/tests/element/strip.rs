@@ -122,6 +122,7 @@ fn a_flaw_across_cuts_is_one_event_where_it_lies() {
 
 #[test]
 fn a_frame_shows_its_own_part_of_a_flaw_and_the_one_beside_it_none() {
+    let threshold = 0.5;
     let mut bench = bench(&[], 100);
     let left = run(&mut bench, frames(&strip(1000), 100));
     let [(first, last)] = IN_ONE_PIECE[..] else {
@@ -132,6 +133,8 @@ fn a_frame_shows_its_own_part_of_a_flaw_and_the_one_beside_it_none() {
         let shows = first < lines.end && last >= lines.start;
         let record = record(frame);
         assert_eq!(record.get::<bool>("anomalous").unwrap(), shows, "frame {n}");
+        let score = record.get::<f64>("score").unwrap();
+        assert_eq!(score >= threshold, shows, "frame {n} scores {score}");
         let regions = record.get::<gst::Array>("regions").unwrap();
         assert_eq!(regions.len(), usize::from(shows), "frame {n}");
         for region in regions.iter() {

@@ -504,11 +504,9 @@ impl Scan {
             Some(mask) => map.masked(Arc::new(mask?)),
             None => map,
         };
-        let highest =
-            |value: fn(&Sight) -> f32| known().map(|line| value(&line.sight)).fold(0.0, f32::max);
+        let class_scores = known().map(|line| line.sight.class_score);
         Ok(Sight {
-            score: highest(|sight| sight.score),
-            class_score: highest(|sight| sight.class_score),
+            class_score: class_scores.fold(0.0, f32::max),
             map,
         })
     }

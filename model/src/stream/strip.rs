@@ -40,7 +40,6 @@ impl TileRow {
 #[derive(Debug, Clone)]
 struct Band {
     first: u64,
-    score: f32,
     class_score: f32,
     /// Which columns count; none for all of them.
     cover: Option<Arc<[bool]>>,
@@ -51,8 +50,6 @@ struct Band {
 pub struct Sight {
     /// As of a frame of these lines.
     pub map: AnomalyMap,
-    /// The highest image score of their tiles, raw.
-    pub score: f32,
     /// The highest probability of the abnormal class of their tiles.
     pub class_score: f32,
 }
@@ -184,14 +181,13 @@ impl Strip {
                 None => self.mosaic.pass_over(tile, from),
             }
         }
-        let highest = |value: fn(&Finding) -> f32| findings.iter().map(value).fold(0.0, f32::max);
+        let class_scores = findings.iter().map(|finding| finding.class_score);
         self.bands.push_back(Band {
             // Each line is judged by the row of tiles in which it has more context.
             first: self
                 .seen
                 .map_or(0, |seen| ((seen.end() + row.top) / 2).max(from)),
-            score: highest(|finding| finding.score),
-            class_score: highest(|finding| finding.class_score),
+            class_score: class_scores.fold(0.0, f32::max),
             cover,
         });
         self.seen = Some(row);
@@ -249,15 +245,14 @@ impl Strip {
             let bands = self.bands.range(first.saturating_sub(1)..);
             bands.take_while(|band| band.first < lines.end)
         };
-        let highest = |value: fn(&Band) -> f32| bands().map(value).fold(0.0, f32::max);
+        let class_scores = bands().map(|band| band.class_score);
         let map = match self.mask(&lines, bands()) {
             Some(mask) => map.masked(Arc::new(mask?)),
             None => map,
         };
         Ok(Sight {
             map,
-            score: highest(|band| band.score),
-            class_score: highest(|band| band.class_score),
+            class_score: class_scores.fold(0.0, f32::max),
         })
     }
 

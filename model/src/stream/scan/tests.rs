@@ -125,11 +125,10 @@ fn see(scan: &mut Scan) {
     }
 }
 
-/// What was seen of frames, put together again: a probability for each pixel of the strip, scores, and flaws.
+/// What was seen of frames, put together again: a probability for each pixel of the strip, and flaws.
 #[derive(Debug, Default)]
 struct Whole {
     map: Vec<f32>,
-    scores: Vec<f32>,
     flaws: Vec<(Flaw, Place)>,
     breaks: Vec<Break>,
     longest_wait: usize,
@@ -181,7 +180,6 @@ fn leave(scan: &mut Scan, held: &mut VecDeque<FrameLines>, whole: &mut Whole) {
         let pixels = sight.map.upsample_to_frame(WIDTH, lines.height);
         let new = (lines.new.end - lines.new.start) as usize;
         whole.map.extend(&pixels[pixels.len() - new * WIDTH..]);
-        whole.scores.push(sight.score);
         scan.forget(held.front().map_or(lines.new.end, FrameLines::first));
     }
     whole.longest_wait = whole.longest_wait.max(held.len());
