@@ -286,6 +286,29 @@ fn a_run_repeats_itself_bit_for_bit_and_another_seed_does_not() {
     let other = run(place.arguments("c", &["--seed", "6"]));
     assert_eq!(other.code, Some(0), "{other:?}");
     assert!(place.bytes("a/bundle.safetensors") != place.bytes("c/bundle.safetensors"));
+    // Any value may be given so.
+    let set = run(place.arguments("d", &["--set", "seed=6", "--set", "loader.workers=1"]));
+    assert_eq!(set.code, Some(0), "{set:?}");
+    assert!(place.bytes("c/bundle.safetensors") == place.bytes("d/bundle.safetensors"));
+    let kept = String::from_utf8(place.bytes("d/config.toml")).unwrap();
+    assert!(kept.contains("workers = 1"), "{kept}");
+}
+
+#[test]
+fn a_value_that_the_recipe_does_not_have_is_named_and_nothing_begun() {
+    let place = Place::new();
+    place.recipe("");
+    for (setting, named) in [
+        ("schedule.epoch=1", "unknown field `epoch`"),
+        ("schedule.epochs=few", "expected usize"),
+        ("schedule.epochs=0", "schedule.epochs"),
+        ("=1", "wanted a key"),
+    ] {
+        let ran = run(place.arguments("run", &["--set", setting]));
+        assert!(ran.code.is_some_and(|code| code > 0), "{setting}: {ran:?}");
+        assert!(ran.err.contains(named), "{setting}: {}", ran.err);
+        assert!(!place.path("run").exists(), "{setting}");
+    }
 }
 
 #[test]

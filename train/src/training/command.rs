@@ -7,6 +7,7 @@ use acdclip_model::DeviceSpec;
 use super::{
     checkpoint::FOLDER,
     recipe::{Compute, DataPart, Recipe},
+    setting::Setting,
     trainer::{BUNDLE, CONFIG, Trainer},
 };
 use crate::{
@@ -51,6 +52,9 @@ pub(crate) struct Args {
     /// Seed, instead of the recipe's.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// A value instead of the recipe's, as TOML: augment.light.probability=0.5. May be given again.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = Setting::read, conflicts_with = "resume")]
+    settings: Vec<Setting>,
     /// Where to compute: auto, cpu, cuda, cuda:N or metal.
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     device: DeviceSpec,
@@ -80,7 +84,7 @@ fn resumed(args: &Args, kept: &Path) -> Outcome<Recipe> {
             args.output.display()
         )));
     }
-    let mut recipe = Recipe::read(kept)?;
+    let mut recipe = Recipe::read(kept, &[])?;
     recipe.schedule.epochs = args.epochs.unwrap_or(recipe.schedule.epochs);
     Ok(recipe)
 }
@@ -102,8 +106,12 @@ fn fresh(args: &Args, kept: &Path) -> Outcome<Recipe> {
         );
     }
     let mut recipe = match &args.config {
-        Some(path) => Recipe::read(path)?,
-        None => Recipe::default(),
+        Some(path) => Recipe::read(path, &args.settings)?,
+        None => {
+            let mut recipe = Recipe::with("", &args.settings)?;
+            recipe.resolve(Path::new("."))?;
+            recipe
+        }
     };
     let mut said = Recipe::default();
     said.model.base = args.base.clone().unwrap_or_default();

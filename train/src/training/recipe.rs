@@ -17,7 +17,9 @@ use acdclip_model::{
 use candle_core::DType;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use toml::Table;
 
+use super::setting::Setting;
 use crate::outcome::{Failure, Outcome};
 
 /// Most bytes that are read of a recipe or a model config.
@@ -572,14 +574,32 @@ impl DataPart {
 }
 
 impl Recipe {
-    /// Reads the recipe in `path` and makes its paths absolute.
-    pub(crate) fn read(path: &Path) -> Outcome<Self> {
+    /// Reads the recipe in `path`, as if it said what `settings` do, and makes its paths absolute.
+    pub(crate) fn read(path: &Path, settings: &[Setting]) -> Outcome<Self> {
         let text = read_text(path)?;
-        let mut recipe: Self = toml::from_str(&text).map_err(|e| Failure::wrong_file(path, &e))?;
+        // What is wrong in the file is said with its place there.
+        let own: Self = toml::from_str(&text).map_err(|e| Failure::wrong_file(path, &e))?;
+        let mut recipe = match settings {
+            [] => own,
+            _ => Self::with(&text, settings)?,
+        };
         // Of a bare file name that is the empty path.
         let folder = path.parent().unwrap_or(Path::new(""));
         recipe.resolve(&Path::new(".").join(folder))?;
         Ok(recipe)
+    }
+
+    /// What a recipe's text says where `settings` do not say something else.
+    pub(crate) fn with(text: &str, settings: &[Setting]) -> Outcome<Self> {
+        let wrong = |e: toml::de::Error| {
+            let said: Vec<_> = settings.iter().map(|setting| &*setting.text).collect();
+            Failure::Arguments(format!("--set {}: {}", said.join(" "), e.message()))
+        };
+        let mut table: Table = toml::from_str(text).map_err(wrong)?;
+        for setting in settings {
+            setting.put(&mut table);
+        }
+        table.try_into().map_err(wrong)
     }
 
     /// Makes paths absolute that are relative to `folder`.
@@ -838,6 +858,36 @@ mod tests {
         ] {
             let error = toml::from_str::<Recipe>(text).unwrap_err().to_string();
             assert!(error.contains("unknown field"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn settings_take_the_place_of_what_is_written() {
+        let text = "seed = 7\n[schedule]\nepochs = 3\nbatch_size = 2";
+        let with = |settings: &[&str]| {
+            let settings = settings.iter().map(|text| Setting::read(text).unwrap());
+            Recipe::with(text, &settings.collect::<Vec<_>>())
+        };
+        let recipe = with(&[
+            "schedule.epochs=5",
+            "augment.light={probability = 0.5, strength = 1.5}",
+        ])
+        .unwrap();
+        let wanted: Recipe = toml::from_str(
+            "seed = 7\n[schedule]\nepochs = 5\nbatch_size = 2\n[augment.light]\nprobability = 0.5\nstrength = 1.5",
+        )
+        .unwrap();
+        assert_eq!(recipe, wanted);
+        for (setting, named) in [
+            ("schedule.epoch=5", "unknown field `epoch`"),
+            ("schedule.epochs=some", "string \"some\""),
+            ("seed.of=1", "seed"),
+        ] {
+            let error = with(&[setting]).unwrap_err().to_string();
+            assert!(
+                error.starts_with("--set") && error.contains(named),
+                "{error}"
+            );
         }
     }
 
