@@ -33,11 +33,17 @@ impl Shape {
 
     /// Row `i` of [batch * len, heads * head] out of `mixed`, [batch, heads, len, head].
     pub(super) fn join<T: Copy>(self, mixed: &[T], i: usize, row: &mut [T]) {
-        let (sequence, token) = (i / self.len, i % self.len);
         for (number, part) in row.chunks_exact_mut(self.head).enumerate() {
-            let at = ((sequence * self.heads + number) * self.len + token) * self.head;
-            part.copy_from_slice(&mixed[at..at + self.head]);
+            part.copy_from_slice(self.part(mixed, i, number));
         }
+    }
+
+    /// What head `number` made of row `i`.
+    #[inline(always)]
+    pub(super) fn part<T>(self, mixed: &[T], i: usize, number: usize) -> &[T] {
+        let (sequence, token) = (i / self.len, i % self.len);
+        let at = ((sequence * self.heads + number) * self.len + token) * self.head;
+        &mixed[at..at + self.head]
     }
 }
 

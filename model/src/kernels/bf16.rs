@@ -1,9 +1,6 @@
 //! Linear layers in bf16, summed up in f32, where the machine multiplies bf16 (AMX, AVX512-BF16).
 //!
-//! Weights lie in panels of 32 outputs, inner numbers in pairs, which both kinds of instructions read. What comes after a product (bias,
-//! activation, residual) is done while its 32 x 256 results are in the nearest cache.
-
-use std::cell::Cell;
+//! Weights lie in panels of 32 outputs, inner numbers in pairs, which both kinds of instructions read.
 
 use candle_core::Result;
 use half::bf16;
@@ -16,28 +13,10 @@ use super::{
     bf16_attention as attention,
     dense::Dense,
     gelu::gelu_near,
-    unsafe_blocks::{self as blocks, Block},
+    product::{Panels, Target, product},
     unsafe_tiles::{DEPTH, Left, Out, SIDE, Session, Unit, multiply, round_all},
     widest,
 };
-
-/// Most rows of a task: as many as stay in a core's second cache beside its panels.
-const ROWS: usize = 256;
-
-/// Most panels of a task, and their columns: enough for what comes after the product to fill its vectors.
-const PANELS: usize = 8;
-const COLUMNS: usize = PANELS * SIDE;
-
-/// Bytes of panels that stay in a core's second cache beside rows.
-const KEPT: usize = 512 << 10;
-
-/// Tasks that there should be for each thread, so that the last one to end is not long alone.
-const TASKS: usize = 8;
-
-thread_local! {
-    // Each thread's, from frame to frame.
-    static SUMS: Cell<Aligned<f32>> = Cell::default();
-}
 
 /// In bf16.
 pub(crate) struct Bf16 {
@@ -47,6 +26,7 @@ pub(crate) struct Bf16 {
     /// Rounded up to [`DEPTH`].
     depth: usize,
     outputs: usize,
+    /// Zeros up to a multiple of 32 at its end.
     bias: Vec<f32>,
 }
 
@@ -88,12 +68,7 @@ impl Bf16Rows {
     }
 
     /// Makes `count` rows of `width` numbers: `f` writes the row whose number it gets.
-    pub(super) fn gather(
-        &mut self,
-        count: usize,
-        width: usize,
-        f: impl Fn(usize, &mut [bf16]) + Sync,
-    ) {
+    fn gather(&mut self, count: usize, width: usize, f: impl Fn(usize, &mut [bf16]) + Sync) {
         self.resize(count, width);
         let (task, stride) = (TASK.div_ceil(width), self.stride());
         let parts = self.all().par_chunks_mut(task * stride).enumerate();
@@ -102,6 +77,17 @@ impl Bf16Rows {
                 f(part * task + i, &mut values[..width]);
             }
         });
+    }
+
+    /// Room for `count` rows of `width` numbers that a product makes.
+    pub(super) fn target(&mut self, count: usize, width: usize) -> Target<'_, bf16> {
+        self.resize(count, width);
+        let width = self.stride();
+        Target {
+            items: self.all(),
+            width,
+            outputs: 1,
+        }
     }
 
     /// All rows, zeros at their ends included.
@@ -140,8 +126,9 @@ fn pack(weight: &[f32], inputs: usize, outputs: usize) -> Aligned<bf16> {
 
 impl Bf16 {
     /// The same on a unit of one's choice.
-    fn on(unit: Unit, weight: &[f32], bias: Vec<f32>) -> Self {
+    fn on(unit: Unit, weight: &[f32], mut bias: Vec<f32>) -> Self {
         let outputs = bias.len();
+        bias.resize(outputs.next_multiple_of(SIDE), 0.0);
         let inputs = weight.len() / outputs.max(1);
         Self {
             unit,
@@ -151,84 +138,36 @@ impl Bf16 {
             bias,
         }
     }
+}
 
-    /// Gives `f` the sums of the layer of `rows`, biases included, some columns of a row at a time, and where they are to go in `out`,
-    /// [count, width]. Where `out` has more columns than the layer, what is beyond stays.
-    fn product<T: Send>(
-        &self,
-        rows: &Bf16Rows,
-        out: &mut [T],
-        width: usize,
-        f: impl Fn(&Session, &mut [f32], &mut [T]) + Sync,
-    ) {
-        blocks::for_each(out, width, self.task(rows.count), |mut block| {
-            let session = Session::new(self.unit);
-            let mut sums = SUMS.take();
-            if sums.is_empty() {
-                sums.reset(SIDE * COLUMNS);
-            }
-            self.block(&session, rows, &mut sums, &mut block, &f);
-            SUMS.set(sums);
-        });
+impl Panels for Bf16 {
+    type Rows = Bf16Rows;
+    type Session = Session;
+
+    fn session(&self) -> Session {
+        Session::new(self.unit)
     }
 
-    /// Rows and columns of a task where there are `count` rows.
-    fn task(&self, count: usize) -> (usize, usize) {
-        let (panels, parts) = (self.outputs.div_ceil(SIDE), count.div_ceil(SIDE));
-        let bytes = size_of::<bf16>() * SIDE * self.depth;
-        let across = panels
-            .div_ceil((KEPT / bytes.max(1)).clamp(1, PANELS))
-            .max(1);
-        let wanted = TASKS * rayon::current_num_threads();
-        let down = wanted.div_ceil(across).max(count.div_ceil(ROWS)).max(1);
-        let (rows, columns) = (parts.div_ceil(down), panels.div_ceil(across));
-        (rows.max(1) * SIDE, columns.max(1) * SIDE)
+    fn outputs(&self) -> usize {
+        self.outputs
     }
 
-    /// A block: for 32 rows at a time the product, and what comes after it.
-    fn block<T: Send>(
+    fn bytes(&self) -> usize {
+        size_of::<bf16>() * SIDE * self.depth
+    }
+
+    fn multiply(
         &self,
         session: &Session,
         rows: &Bf16Rows,
-        sums: &mut [f32],
-        block: &mut Block<'_, T>,
-        f: &(impl Fn(&Session, &mut [f32], &mut [T]) + Sync),
+        (row, count): (usize, usize),
+        number: usize,
+        out: Out<'_>,
     ) {
         let size = self.depth * SIDE;
-        let first = block.column / SIDE;
-        let columns = block.columns.min(self.outputs - first * SIDE);
-        let bias = &self.bias[first * SIDE..first * SIDE + columns];
-        for row in (0..block.rows).step_by(SIDE) {
-            let count = SIDE.min(block.rows - row);
-            let left = rows.from(block.row + row, 0, count);
-            for number in 0..columns.div_ceil(SIDE) {
-                let at = (first + number) * size;
-                let whole = Out {
-                    values: &mut sums[number * SIDE..],
-                    stride: COLUMNS,
-                };
-                multiply(session, left, &self.panels[at..at + size], whole);
-            }
-            widest(
-                #[inline(always)]
-                || {
-                    for (i, sums) in sums.chunks_exact_mut(COLUMNS).take(count).enumerate() {
-                        let out = &mut block.line(row + i)[..columns];
-                        let sums = &mut sums[..columns];
-                        for (sum, bias) in sums.iter_mut().zip(bias) {
-                            *sum += bias;
-                        }
-                        f(session, sums, out);
-                    }
-                },
-            );
-        }
-    }
-
-    fn outputs_of<'a>(&self, rows: &Bf16Rows, next: &'a mut Bf16Rows) -> (&'a mut [bf16], usize) {
-        next.resize(rows.count, self.outputs);
-        let width = next.stride();
-        (next.all(), width)
+        let panel = &self.panels[number * size..][..size];
+        let (bias, _) = self.bias[number * SIDE..].as_chunks::<SIDE>();
+        multiply(session, rows.from(row, 0, count), panel, bias.first(), out);
     }
 }
 
@@ -267,10 +206,15 @@ impl Dense for Bf16 {
 
     fn forward(&self, rows: &mut Bf16Rows, out: &mut Vec<f32>) -> Result<()> {
         out.resize(rows.count * self.outputs, 0.0);
-        self.product(
+        let to = Target {
+            items: out,
+            width: self.outputs,
+            outputs: 1,
+        };
+        product(
+            self,
             rows,
-            out,
-            self.outputs,
+            to,
             #[inline(always)]
             |_, sums, out| out.copy_from_slice(sums),
         );
@@ -278,10 +222,15 @@ impl Dense for Bf16 {
     }
 
     fn add(&self, rows: &mut Bf16Rows, out: &mut [f32]) -> Result<()> {
-        self.product(
+        let to = Target {
+            items: out,
+            width: self.outputs,
+            outputs: 1,
+        };
+        product(
+            self,
             rows,
-            out,
-            self.outputs,
+            to,
             #[inline(always)]
             |_, sums, out| {
                 for (out, x) in out.iter_mut().zip(sums) {
@@ -298,11 +247,10 @@ impl Dense for Bf16 {
         f: impl Fn(f32) -> f32 + Sync,
         next: &mut Bf16Rows,
     ) -> Result<()> {
-        let (out, width) = self.outputs_of(rows, next);
-        self.product(
+        product(
+            self,
             rows,
-            out,
-            width,
+            next.target(rows.count, self.outputs),
             #[inline(always)]
             |session, sums, out| {
                 for x in sums.iter_mut() {
@@ -325,15 +273,17 @@ impl Dense for Bf16 {
         shape: Shape,
         mixing: &mut attention::Mixing,
     ) -> Result<()> {
-        let (out, width) = self.outputs_of(rows, &mut mixing.qkv);
-        self.product(
+        product(
+            self,
             rows,
-            out,
-            width,
+            mixing.qkv.target(rows.count, self.outputs),
             #[inline(always)]
             |session, sums, out| round_all(session, sums, out),
         );
-        attention::mix(self.unit, shape, mixing, rows);
+        let mixed = attention::mix(self.unit, shape, mixing);
+        rows.gather(shape.batch * shape.len, shape.width(), |i, row| {
+            shape.join(mixed, i, row);
+        });
         Ok(())
     }
 }

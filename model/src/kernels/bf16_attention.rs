@@ -114,8 +114,8 @@ impl Default for Scores {
     }
 }
 
-/// Mixes the values of `mixing.qkv` into rows for the output layer, [batch * len, heads * head].
-pub(super) fn mix(unit: Unit, shape: Shape, mixing: &mut Mixing, next: &mut Bf16Rows) {
+/// Mixes the values of `mixing.qkv`: [batch, heads, len, head].
+pub(super) fn mix(unit: Unit, shape: Shape, mixing: &mut Mixing) -> &[bf16] {
     let Shape {
         batch,
         len,
@@ -148,9 +148,7 @@ pub(super) fn mix(unit: Unit, shape: Shape, mixing: &mut Mixing, next: &mut Bf16
         });
         HEAD.set(packed);
     });
-    next.gather(batch * len, shape.width(), |i, row| {
-        shape.join(mixed, i, row);
-    });
+    mixed
 }
 
 impl Scores {
@@ -230,7 +228,7 @@ impl One<'_> {
                     values: &mut scores.scores[row * padded + number * SIDE..],
                     stride: padded,
                 };
-                multiply(session, queries, panel, out);
+                multiply(session, queries, panel, None, out);
             }
         }
         widest(
@@ -248,7 +246,7 @@ impl One<'_> {
                     values: &mut scores.mixed,
                     stride: SIDE,
                 };
-                multiply(session, weights, panel, whole);
+                multiply(session, weights, panel, None, whole);
                 widest(
                     #[inline(always)]
                     || {

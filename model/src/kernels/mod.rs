@@ -16,6 +16,7 @@ pub mod softmax;
 
 mod aligned;
 mod exp;
+mod product;
 mod unsafe_blocks;
 mod unsafe_tiles;
 mod unsafe_weights;

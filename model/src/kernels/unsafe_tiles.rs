@@ -111,7 +111,7 @@ pub(super) struct Out<'a> {
     pub(super) stride: usize,
 }
 
-/// `out = left * panel`, [rows, 32], for up to 32 rows.
+/// `out = start + left * panel`, [rows, 32], the same start, or zeros, for each of up to 32 rows.
 ///
 /// The panel is [depth / 2, 32, 2]: pairs of inner numbers, column by column, and its length says how deep the product is. Rows of `left`
 /// and `out` are read and written in steps of up to [`STEP`], so that slices have to reach that far; what is in the rows of `out` beyond those
@@ -120,7 +120,13 @@ pub(super) struct Out<'a> {
 /// # Panics
 ///
 /// If a slice is too short, or the depth no multiple of [`DEPTH`].
-pub(super) fn multiply(session: &Session, left: Left<'_>, panel: &[bf16], out: Out<'_>) {
+pub(super) fn multiply(
+    session: &Session,
+    left: Left<'_>,
+    panel: &[bf16],
+    start: Option<&[f32; SIDE]>,
+    out: Out<'_>,
+) {
     let depth = panel.len() / SIDE;
     let rows = left.rows.next_multiple_of(STEP);
     assert!(rows > 0 && rows <= SIDE && depth > 0);
@@ -133,11 +139,11 @@ pub(super) fn multiply(session: &Session, left: Left<'_>, panel: &[bf16], out: O
         // SAFETY: a session of a unit is there only where the machine has it, and for AMX the thread's tiles are configured. The
         // assertions hold the last row's last number within each slice, for `rows` rows of `depth` numbers and of 32.
         #[cfg(target_arch = "x86_64")]
-        Unit::Amx => unsafe { x86::multiply_amx(left, rows, panel, out) },
+        Unit::Amx => unsafe { x86::multiply_amx(left, rows, panel, start, out) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Unit::Avx512 => unsafe { x86::multiply_avx512(left, panel, out) },
-        Unit::Plain => multiply_plain(left, rows, panel, out),
+        Unit::Avx512 => unsafe { x86::multiply_avx512(left, panel, start, out) },
+        Unit::Plain => multiply_plain(left, rows, panel, start, out),
     }
 }
 
@@ -155,10 +161,16 @@ pub(super) fn round_all(session: &Session, numbers: &[f32], out: &mut [bf16]) {
     }
 }
 
-fn multiply_plain(left: Left<'_>, rows: usize, panel: &[bf16], out: Out<'_>) {
+fn multiply_plain(
+    left: Left<'_>,
+    rows: usize,
+    panel: &[bf16],
+    start: Option<&[f32; SIDE]>,
+    out: Out<'_>,
+) {
     for row in 0..rows {
         let sums = &mut out.values[row * out.stride..][..SIDE];
-        sums.fill(0.0);
+        sums.copy_from_slice(start.unwrap_or(&[0.0; SIDE]));
         let pairs = left.values[row * left.stride..].chunks_exact(2);
         for (pair, weights) in pairs.zip(panel.chunks_exact(2 * SIDE)) {
             let (a, b) = (pair[0].to_f32(), pair[1].to_f32());
@@ -274,7 +286,35 @@ mod x86 {
     /// # Safety
     ///
     /// The thread's tiles are configured as [`TILES`]; the slices reach as [`super::multiply`] checks.
-    pub(super) unsafe fn multiply_amx(left: Left<'_>, rows: usize, panel: &[bf16], out: Out<'_>) {
+    pub(super) unsafe fn multiply_amx(
+        left: Left<'_>,
+        rows: usize,
+        panel: &[bf16],
+        start: Option<&[f32; SIDE]>,
+        mut out: Out<'_>,
+    ) {
+        // SAFETY: as the caller promises.
+        unsafe { tiles_amx(left, rows, panel, &mut out) };
+        if let Some(start) = start {
+            // SAFETY: a machine with tiles has AVX-512.
+            unsafe { add_to_rows(start, rows, out) };
+        }
+    }
+
+    /// Adds the same to each row.
+    #[target_feature(enable = "avx512f")]
+    fn add_to_rows(start: &[f32; SIDE], rows: usize, out: Out<'_>) {
+        for row in out.values.chunks_mut(out.stride).take(rows) {
+            for (x, start) in row.iter_mut().zip(start) {
+                *x += start;
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As that of [`multiply_amx`].
+    unsafe fn tiles_amx(left: Left<'_>, rows: usize, panel: &[bf16], out: &mut Out<'_>) {
         let steps = panel.len() / SIDE / DEPTH;
         let (a, stride) = (left.values.as_ptr(), 2 * left.stride);
         let (b, c) = (panel.as_ptr(), out.values.as_mut_ptr());
@@ -388,15 +428,25 @@ mod x86 {
     ///
     /// The machine has AVX512-BF16; the slices reach as [`super::multiply`] checks.
     #[target_feature(enable = "avx512f,avx512bf16")]
-    pub(super) unsafe fn multiply_avx512(left: Left<'_>, panel: &[bf16], out: Out<'_>) {
+    pub(super) unsafe fn multiply_avx512(
+        left: Left<'_>,
+        panel: &[bf16],
+        start: Option<&[f32; SIDE]>,
+        out: Out<'_>,
+    ) {
+        let (start, _) = start.unwrap_or(&[0.0; SIDE]).as_chunks::<16>();
+        // SAFETY: 16 numbers each.
+        let start = [0, 1].map(|half| unsafe { _mm512_loadu_ps(start[half].as_ptr()) });
         for first in (0..left.rows).step_by(ROWS) {
             let a = &left.values[first * left.stride..];
             let c = &mut out.values[first * out.stride..];
             // SAFETY: rows come in steps of both ROWS and LAST_ROWS within a STEP, which the slices reach to.
             unsafe {
                 match left.rows - first > LAST_ROWS {
-                    true => sums_avx512::<ROWS>((a, left.stride), panel, (c, out.stride)),
-                    false => sums_avx512::<LAST_ROWS>((a, left.stride), panel, (c, out.stride)),
+                    true => sums_avx512::<ROWS>((a, left.stride), panel, start, (c, out.stride)),
+                    false => {
+                        sums_avx512::<LAST_ROWS>((a, left.stride), panel, start, (c, out.stride));
+                    }
                 }
             }
         }
@@ -412,9 +462,10 @@ mod x86 {
     unsafe fn sums_avx512<const N: usize>(
         (a, from_row_to_row): (&[bf16], usize),
         panel: &[bf16],
+        start: [__m512; 2],
         (c, stride): (&mut [f32], usize),
     ) {
-        let mut sums = [[_mm512_setzero_ps(); 2]; N];
+        let mut sums = [start; N];
         // SAFETY: the caller's promise; what follows stays within `depth` numbers of a row of `a` and 32 of one of `c`.
         unsafe {
             let a = a.as_ptr().cast::<i32>();
@@ -472,7 +523,13 @@ mod tests {
     use super::*;
 
     /// What a unit makes of numbers between -1 and 1 that `seed` stands for.
-    fn product(unit: Unit, rows: usize, depth: usize, stride: usize, seed: u32) -> Vec<f32> {
+    fn product(
+        unit: Unit,
+        rows: usize,
+        (depth, stride): (usize, usize),
+        start_given: bool,
+        seed: u32,
+    ) -> Vec<f32> {
         let number = |i: usize| {
             let mixed = (i as u32 ^ seed).wrapping_mul(0x9e37_79b1).rotate_left(15);
             bf16::from_f32(mixed.wrapping_mul(0x85eb_ca77) as f32 / 2f32.powi(31) - 1.0)
@@ -490,18 +547,26 @@ mod tests {
             values: &mut out,
             stride: SIDE,
         };
-        multiply(&Session::new(unit), left, &panel, whole);
+        let start = std::array::from_fn(|i| number(i + 77).to_f32());
+        multiply(
+            &Session::new(unit),
+            left,
+            &panel,
+            start_given.then_some(&start),
+            whole,
+        );
         out.truncate(rows * SIDE);
         out
     }
 
     proptest! {
         #[test]
-        fn every_unit_multiplies_as_the_plain_one(rows in 1usize..=SIDE, steps in 1usize..50, more in 0usize..70, seed: u32) {
-            let (depth, stride) = (steps * DEPTH, steps * DEPTH + more);
-            let plain = product(Unit::Plain, rows, depth, stride, seed);
+        fn every_unit_multiplies_as_the_plain_one(rows in 1usize..=SIDE, steps in 1usize..50, more in 0usize..70, start: bool, seed: u32) {
+            let depth = steps * DEPTH;
+            let size = (depth, depth + more);
+            let plain = product(Unit::Plain, rows, size, start, seed);
             for unit in Unit::all() {
-                let found = product(unit, rows, depth, stride, seed);
+                let found = product(unit, rows, size, start, seed);
                 for (found, plain) in found.iter().zip(&plain) {
                     prop_assert!((found - plain).abs() < 1e-5 * depth as f32, "{unit:?}: {found} for {plain}");
                 }
@@ -521,7 +586,7 @@ mod tests {
             values: &mut out,
             stride: SIDE,
         };
-        multiply(session, left, &[bf16::ZERO; SIDE * DEPTH], whole);
+        multiply(session, left, &[bf16::ZERO; SIDE * DEPTH], None, whole);
         out
     }
 
