@@ -8,6 +8,7 @@ pub(crate) mod attention;
 pub mod backward;
 pub(crate) mod bf16;
 pub(crate) mod bf16_attention;
+pub(crate) mod bytes;
 pub(crate) mod dense;
 pub mod gelu;
 pub(crate) mod int8;
@@ -18,6 +19,7 @@ mod aligned;
 mod exp;
 mod product;
 mod unsafe_blocks;
+mod unsafe_bytes;
 mod unsafe_tiles;
 mod unsafe_weights;
 

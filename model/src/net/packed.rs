@@ -20,6 +20,7 @@ use crate::{
     },
     kernels::{
         bf16::Bf16,
+        bytes::{self, Bytes},
         dense::{Dense, Float},
         for_each_numbered_row, for_each_row,
         int8::Int8,
@@ -56,6 +57,9 @@ pub(super) fn pack(
     Ok(match packing {
         Packing::F32 => Box::new(Network::<Float, Float>::new(tower, blocks, groups)?),
         Packing::Bf16 => Box::new(Network::<Bf16, Bf16>::new(tower, blocks, groups)?),
+        Packing::Int8 if bytes::is_available() => {
+            Box::new(Network::<Bytes, Bf16>::new(tower, blocks, groups)?)
+        }
         Packing::Int8 => Box::new(Network::<Int8, Float>::new(tower, blocks, groups)?),
     })
 }
