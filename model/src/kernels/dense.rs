@@ -1,7 +1,7 @@
 //! Linear layers whose weights are laid out once for this machine's matrix product, and the rows that go through them.
 //!
 //! A row is made by a closure, so that what comes before a product (a norm, an activation, a gather) is one pass together with what the
-//! product wants done to its input. [`Float`] is the plain one; [`super::int8`] has the other.
+//! product wants done to its input. [`Float`] is the plain one; [`super::floats`], [`super::bf16`], [`super::int8`] and [`super::bytes`] have the others.
 
 use candle_core::{Error, Result};
 use rayon::prelude::*;

@@ -10,6 +10,7 @@ pub(crate) mod bf16;
 pub(crate) mod bf16_attention;
 pub(crate) mod bytes;
 pub(crate) mod dense;
+pub(crate) mod floats;
 pub mod gelu;
 pub(crate) mod int8;
 pub(crate) mod norm;
@@ -20,6 +21,7 @@ mod exp;
 mod product;
 mod unsafe_blocks;
 mod unsafe_bytes;
+mod unsafe_floats;
 mod unsafe_tiles;
 mod unsafe_weights;
 

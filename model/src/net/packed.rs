@@ -22,6 +22,7 @@ use crate::{
         bf16::Bf16,
         bytes::{self, Bytes},
         dense::{Dense, Float},
+        floats::{self, Floats},
         for_each_numbered_row, for_each_row,
         int8::Int8,
         norm::Norm,
@@ -55,6 +56,9 @@ pub(super) fn pack(
     packing: Packing,
 ) -> Result<Box<dyn PackedNet>> {
     Ok(match packing {
+        Packing::F32 if floats::is_available() => {
+            Box::new(Network::<Floats, Floats>::new(tower, blocks, groups)?)
+        }
         Packing::F32 => Box::new(Network::<Float, Float>::new(tower, blocks, groups)?),
         Packing::Bf16 => Box::new(Network::<Bf16, Bf16>::new(tower, blocks, groups)?),
         Packing::Int8 if bytes::is_available() => {
