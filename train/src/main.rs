@@ -59,6 +59,7 @@ enum Command {
     Export(export::Args),
     Dataset(dataset::command::Args),
     Eval(eval::Args),
+    EvalStrip(Box<scan::eval::Args>),
     #[cfg(feature = "video")]
     EvalVideo(eval_video::Args),
     Train(Box<training::command::Args>),
@@ -81,6 +82,7 @@ fn run(command: &Command) -> Outcome {
             unsafe_malloc::keep_freed_memory();
             eval::run(args)
         }
+        Command::EvalStrip(args) => scan::eval::run(args),
         #[cfg(feature = "video")]
         Command::EvalVideo(args) => eval_video::run(args),
         Command::Train(args) => {
@@ -98,7 +100,7 @@ fn main() -> ExitCode {
         Err(failure) => {
             outcome::complain(&failure);
             match failure {
-                Failure::Interrupted { .. } | Failure::Stopped { .. } => {
+                Failure::Interrupted { .. } | Failure::Stopped { .. } | Failure::GivenUp => {
                     ExitCode::from(outcome::INTERRUPTED)
                 }
                 _ => ExitCode::FAILURE,

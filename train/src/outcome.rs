@@ -71,6 +71,9 @@ pub(crate) enum Failure {
         /// The report's folder.
         report: PathBuf,
     },
+    /// A measurement was stopped by Ctrl-C; it begins anew next time.
+    #[error("stopped; nothing was written")]
+    GivenUp,
     /// Whoever read our output has closed it.
     #[error("the output was closed")]
     ReaderGone,

@@ -15,6 +15,7 @@ use crate::{
 mod chart;
 mod crop;
 mod defect;
+pub(crate) mod eval;
 mod journal;
 mod ledger;
 mod manner;
@@ -25,6 +26,8 @@ mod source;
 mod state;
 mod strip;
 mod table;
+mod tally;
+mod truth;
 
 use ledger::Ledger;
 use manner::Manner;

@@ -209,6 +209,23 @@ struct Profile {
 }
 
 impl Options {
+    /// Those that say what looks, and not how.
+    pub(super) const OF_THE_MODEL: [&str; 4] = ["model", "device", "precision", "threads"];
+
+    /// One option, its value as a profile would have it; words need no quotes.
+    pub(super) fn of(name: &str, value: &str) -> Result<Self, String> {
+        let known = Self::names();
+        if !known.iter().any(|known| known == name) {
+            return Err(format!("wanted one of {}, found {name}", known.join(", ")));
+        }
+        let is_toml = toml::from_str::<toml::Table>(&format!("{name} = {value}")).is_ok();
+        let value = match is_toml {
+            true => value.to_owned(),
+            false => toml::Value::from(value).to_string(),
+        };
+        Self::parse(&format!("[acdclip]\n{name} = {value}"))
+    }
+
     /// What is said here, else what is said there.
     pub(super) fn or(self, other: Self) -> Self {
         macro_rules! merge {
