@@ -8,6 +8,11 @@ CARGO := $(TOOLS) cargo
 # Where weights, data and golden files that are not part of the project lie.
 SHARED ?= ../shared
 COMPACT := target/compact
+# TRAIN: more arguments of `acdclip train`, as `--set schedule.images_per_epoch=32`, to see in minutes that every step of `make compact` works. What
+# comes of it lies apart, and takes the place of the last trial's.
+TRAIN ?=
+RUNS := $(COMPACT)$(if $(TRAIN),/trial)
+MADE := $(if $(TRAIN),$(RUNS),model/weights)
 
 help:
 	@echo 'make demo    run the plugin over a sample video: target/demo/'
@@ -25,6 +30,7 @@ help:
 	@echo 'make bench-alarms  events a minute on clips of rail and colon, calibrated on footage without findings'
 	@echo 'make bench-train      time and memory of a training step; beside the PyTorch code in OFFICIAL=DIR where PYTHON=python has what it needs'
 	@echo 'make compact          train the built-in model and its zero-shot variant anew (an hour and a half on two cores)'
+	@echo '             TRAIN="--set schedule.images_per_epoch=32": a trial of minutes in target/compact/trial'
 	@echo 'make compact-check    compare the compact network with the numbers that PyTorch computed for its first weights'
 
 demo:
@@ -93,8 +99,9 @@ $(COMPACT)/tower.safetensors: $(COMPACT)/venv/bin/python
 
 # Trains a recipe, or goes on with a run of it that was stopped.
 train-%: train/recipes/%.toml $(COMPACT)/tower.safetensors
-	if [ -f $(COMPACT)/$*/config.toml ]; then set -- --resume; else set -- --config $<; fi; \
-	$(CARGO) run --locked --release -p acdclip-train --no-default-features -- train -o $(COMPACT)/$* "$$@"
+	$(if $(TRAIN),rm -rf $(RUNS)/$*)
+	if [ -f $(RUNS)/$*/config.toml ]; then set -- --resume; else set -- --config $< $(TRAIN); fi; \
+	$(CARGO) run --locked --release -p acdclip-train --no-default-features -- train -o $(RUNS)/$* "$$@"
 
 # The zero-shot variant is the mean of runs that begin alike and see the pictures in another order, each once as the recipe says and once without
 # made-up light.
@@ -103,15 +110,16 @@ ZERO_SHOT := $(ZERO_SHOT_SEEDS:%=zero-shot-%) $(ZERO_SHOT_SEEDS:%=zero-shot-%-pl
 ZERO_SHOT_RUNS := $(ZERO_SHOT:%=train-%)
 
 $(ZERO_SHOT_RUNS): train-zero-shot-%: train/recipes/compact-zero-shot.toml $(COMPACT)/tower.safetensors
-	if [ -f $(COMPACT)/zero-shot-$*/config.toml ]; then set -- --resume; else \
-	    set -- --config $< --seed $(firstword $(subst -, ,$*)) $(if $(filter %-plain,$*),--set augment.light.probability=0.0); fi; \
-	$(CARGO) run --locked --release -p acdclip-train --no-default-features -- train -o $(COMPACT)/zero-shot-$* "$$@"
+	$(if $(TRAIN),rm -rf $(RUNS)/zero-shot-$*)
+	if [ -f $(RUNS)/zero-shot-$*/config.toml ]; then set -- --resume; else \
+	    set -- --config $< --seed $(firstword $(subst -, ,$*)) $(if $(filter %-plain,$*),--set augment.light.probability=0.0) $(TRAIN); fi; \
+	$(CARGO) run --locked --release -p acdclip-train --no-default-features -- train -o $(RUNS)/zero-shot-$* "$$@"
 
 compact: train-compact $(ZERO_SHOT_RUNS)
-	cp $(COMPACT)/compact/bundle.safetensors model/weights/compact.safetensors
-	cp $(COMPACT)/zero-shot-$(firstword $(ZERO_SHOT_SEEDS))/model.json model/weights/compact-zero-shot.json
-	$(CARGO) run --locked --release -p acdclip-train --no-default-features -- average $(ZERO_SHOT:%=$(COMPACT)/%/adapters/epoch-002.safetensors) \
-	    -o model/weights/compact-zero-shot.safetensors
+	cp $(RUNS)/compact/bundle.safetensors $(MADE)/compact.safetensors
+	cp $(RUNS)/zero-shot-$(firstword $(ZERO_SHOT_SEEDS))/model.json $(MADE)/compact-zero-shot.json
+	$(CARGO) run --locked --release -p acdclip-train --no-default-features -- average $(ZERO_SHOT:%=$(RUNS)/%/adapters/epoch-002.safetensors) \
+	    -o $(MADE)/compact-zero-shot.safetensors
 
 compact-check: $(COMPACT)/tower.safetensors
 	ACDCLIP_COMPACT_TOWER=$(abspath $<) $(CARGO) test --locked -p acdclip-model --test compact -- --nocapture
