@@ -11,7 +11,7 @@ use super::{
     adapter::{Adapter, Grid},
     gateway::Gateway,
     head::Head,
-    packed::{Blocks, GroupParts, PackedNet, pack},
+    packed::{Blocks, GroupParts, Pack, PackedNet, pack},
 };
 use crate::{
     clip::vision::VisionTower,
@@ -87,7 +87,7 @@ impl AcdClip {
         let vb = base.pp("vision_model");
         let vision = VisionTower::without_blocks(config, &vb)?;
         let net = Self::on(vision, config, adapters)?.fold()?;
-        net.pack_with(&mut VisionTower::blocks(config, &vb), packing)
+        net.pack_with(&mut VisionTower::blocks(config, &vb), pack(packing))
     }
 
     fn on(vision: VisionTower, config: &Config, adapters: VarBuilder<'_>) -> Result<Self> {
@@ -130,12 +130,17 @@ impl AcdClip {
     }
 
     /// The same network laid out for this machine's CPU, for inference alone.
-    pub fn pack(mut self, packing: Packing) -> Result<Self> {
-        let mut blocks = self.vision.take_blocks().into_iter().map(Ok);
-        self.pack_with(&mut blocks, packing)
+    pub fn pack(self, packing: Packing) -> Result<Self> {
+        self.pack_as(pack(packing))
     }
 
-    fn pack_with(mut self, blocks: Blocks<'_>, packing: Packing) -> Result<Self> {
+    /// The same in a way of one's choice.
+    pub(super) fn pack_as(mut self, pack: Pack) -> Result<Self> {
+        let mut blocks = self.vision.take_blocks().into_iter().map(Ok);
+        self.pack_with(&mut blocks, pack)
+    }
+
+    fn pack_with(mut self, blocks: Blocks<'_>, pack: Pack) -> Result<Self> {
         let groups: Vec<_> = self
             .groups
             .iter()
@@ -145,7 +150,7 @@ impl AcdClip {
                 detection: &group.detection,
             })
             .collect();
-        self.packed = Some(pack(&self.vision, blocks, &groups, packing)?);
+        self.packed = Some(pack(&self.vision, blocks, &groups)?);
         Ok(self)
     }
 
