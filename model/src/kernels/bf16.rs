@@ -13,7 +13,7 @@ use super::{
     bf16_attention as attention,
     dense::Dense,
     gelu::gelu_near,
-    product::{Panels, Target, product},
+    product::{self, Panels, Target, product},
     unsafe_tiles::{DEPTH, Left, Out, SIDE, Session, Unit, multiply, round_all},
     widest,
 };
@@ -83,11 +83,7 @@ impl Bf16Rows {
     pub(super) fn target(&mut self, count: usize, width: usize) -> Target<'_, bf16> {
         self.resize(count, width);
         let width = self.stride();
-        Target {
-            items: self.all(),
-            width,
-            outputs: 1,
-        }
+        Target::numbers(self.all(), width)
     }
 
     /// All rows, zeros at their ends included.
@@ -205,39 +201,12 @@ impl Dense for Bf16 {
     }
 
     fn forward(&self, rows: &mut Bf16Rows, out: &mut Vec<f32>) -> Result<()> {
-        out.resize(rows.count * self.outputs, 0.0);
-        let to = Target {
-            items: out,
-            width: self.outputs,
-            outputs: 1,
-        };
-        product(
-            self,
-            rows,
-            to,
-            #[inline(always)]
-            |_, sums, out| out.copy_from_slice(sums),
-        );
+        product::forward(self, rows, rows.count, out);
         Ok(())
     }
 
     fn add(&self, rows: &mut Bf16Rows, out: &mut [f32]) -> Result<()> {
-        let to = Target {
-            items: out,
-            width: self.outputs,
-            outputs: 1,
-        };
-        product(
-            self,
-            rows,
-            to,
-            #[inline(always)]
-            |_, sums, out| {
-                for (out, x) in out.iter_mut().zip(sums) {
-                    *out += *x;
-                }
-            },
-        );
+        product::add(self, rows, out);
         Ok(())
     }
 
@@ -294,14 +263,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::kernels::drawn;
 
     /// Numbers between -1 and 1 that `seed` stands for, each a bf16 already.
     fn numbers(count: usize, seed: u32) -> Vec<f32> {
-        let number = |i: usize| {
-            let mixed = (i as u32 ^ seed).wrapping_mul(0x9e37_79b1).rotate_left(15);
-            round(mixed.wrapping_mul(0x85eb_ca77) as f32 / 2f32.powi(31) - 1.0).to_f32()
-        };
-        (0..count).map(number).collect()
+        (0..count).map(|i| round(drawn(i, seed)).to_f32()).collect()
     }
 
     fn rows_of(values: &[f32], width: usize) -> Bf16Rows {

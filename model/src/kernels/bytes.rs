@@ -16,7 +16,7 @@ use super::{
     bf16_attention as attention,
     dense::Dense,
     gelu::gelu_near,
-    product::{Panels, Target, product},
+    product::{self, Panels, Target, product},
     reduce,
     unsafe_bytes::{GROUP, Group, Left, Panel, Unit, multiply},
     unsafe_tiles::{self as tiles, Out, SIDE},
@@ -133,28 +133,6 @@ impl Bytes {
             outputs,
         }
     }
-
-    /// The layer of `rows`, into numbers by themselves.
-    fn numbers<T: Send>(
-        &self,
-        rows: &BytesRows,
-        items: &mut [T],
-        width: usize,
-        f: impl Fn(&mut [f32], &mut [T]) + Sync,
-    ) {
-        let to = Target {
-            items,
-            width,
-            outputs: 1,
-        };
-        product(
-            self,
-            rows,
-            to,
-            #[inline(always)]
-            |(), sums, out| f(sums, out),
-        );
-    }
 }
 
 impl Panels for Bytes {
@@ -231,29 +209,12 @@ impl Dense for Bytes {
     }
 
     fn forward(&self, rows: &mut BytesRows, out: &mut Vec<f32>) -> Result<()> {
-        out.resize(rows.count * self.outputs, 0.0);
-        self.numbers(
-            rows,
-            out,
-            self.outputs,
-            #[inline(always)]
-            |sums, out| out.copy_from_slice(sums),
-        );
+        product::forward(self, rows, rows.count, out);
         Ok(())
     }
 
     fn add(&self, rows: &mut BytesRows, out: &mut [f32]) -> Result<()> {
-        self.numbers(
-            rows,
-            out,
-            self.outputs,
-            #[inline(always)]
-            |sums, out| {
-                for (out, x) in out.iter_mut().zip(sums) {
-                    *out += *x;
-                }
-            },
-        );
+        product::add(self, rows, out);
         Ok(())
     }
 
@@ -301,13 +262,12 @@ impl Dense for Bytes {
         let Some(unit) = tiles::Unit::best() else {
             candle_core::bail!("this machine has no instructions for bf16");
         };
-        let Target { items, width, .. } = mixing.qkv.target(rows.count, self.outputs);
-        self.numbers(
+        product(
+            self,
             rows,
-            items,
-            width,
+            mixing.qkv.target(rows.count, self.outputs),
             #[inline(always)]
-            |sums, out| {
+            |(), sums, out| {
                 for (out, x) in out.iter_mut().zip(sums) {
                     *out = round(*x);
                 }
@@ -338,14 +298,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::kernels::drawn;
 
     /// Numbers between -1 and 1 that `seed` stands for.
     fn numbers(count: usize, seed: u32) -> Vec<f32> {
-        let number = |i: usize| {
-            let mixed = (i as u32 ^ seed).wrapping_mul(0x9e37_79b1).rotate_left(15);
-            mixed.wrapping_mul(0x85eb_ca77) as f32 / 2f32.powi(31) - 1.0
-        };
-        (0..count).map(number).collect()
+        (0..count).map(|i| drawn(i, seed)).collect()
     }
 
     fn rows_of(values: &[f32], width: usize) -> BytesRows {

@@ -10,7 +10,7 @@ use super::{
     aligned::Aligned,
     attention::{Mixing, Shape},
     dense::Dense,
-    product::{Panels, Target, product},
+    product::{self, Panels, Target, product},
     unsafe_floats::{Left, STEP, Unit, multiply},
     unsafe_tiles::{Out, SIDE},
     widest,
@@ -77,27 +77,6 @@ impl Floats {
             outputs,
             bias,
         }
-    }
-
-    /// Gives `f` the sums of the layer of `rows`, and what they are to go to.
-    fn into(
-        &self,
-        rows: &FloatsRows,
-        items: &mut [f32],
-        f: impl Fn(&mut [f32], &mut [f32]) + Sync,
-    ) {
-        let to = Target {
-            items,
-            width: self.outputs,
-            outputs: 1,
-        };
-        product(
-            self,
-            rows,
-            to,
-            #[inline(always)]
-            |(), sums, out| f(sums, out),
-        );
     }
 }
 
@@ -170,27 +149,12 @@ impl Dense for Floats {
     }
 
     fn forward(&self, rows: &mut FloatsRows, out: &mut Vec<f32>) -> Result<()> {
-        out.resize(rows.count * self.outputs, 0.0);
-        self.into(
-            rows,
-            out,
-            #[inline(always)]
-            |sums, out| out.copy_from_slice(sums),
-        );
+        product::forward(self, rows, rows.count, out);
         Ok(())
     }
 
     fn add(&self, rows: &mut FloatsRows, out: &mut [f32]) -> Result<()> {
-        self.into(
-            rows,
-            out,
-            #[inline(always)]
-            |sums, out| {
-                for (out, x) in out.iter_mut().zip(sums) {
-                    *out += *x;
-                }
-            },
-        );
+        product::add(self, rows, out);
         Ok(())
     }
 
@@ -201,11 +165,12 @@ impl Dense for Floats {
         next: &mut FloatsRows,
     ) -> Result<()> {
         next.resize(rows.count, self.outputs);
-        self.into(
+        product(
+            self,
             rows,
-            next.all(),
+            Target::numbers(next.all(), self.outputs),
             #[inline(always)]
-            |sums, out| {
+            |(), sums, out| {
                 for (out, x) in out.iter_mut().zip(sums) {
                     *out = f(*x);
                 }
@@ -226,15 +191,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kernels::dense::Float;
+    use crate::kernels::{dense::Float, drawn};
 
     /// Numbers between -1 and 1 that `seed` stands for.
     fn numbers(count: usize, seed: u32) -> Vec<f32> {
-        let number = |i: usize| {
-            let mixed = (i as u32 ^ seed).wrapping_mul(0x9e37_79b1).rotate_left(15);
-            mixed.wrapping_mul(0x85eb_ca77) as f32 / 2f32.powi(31) - 1.0
-        };
-        (0..count).map(number).collect()
+        (0..count).map(|i| drawn(i, seed)).collect()
     }
 
     /// What a layer makes of rows, and the same added to ones.

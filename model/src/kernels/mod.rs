@@ -162,3 +162,10 @@ fn contiguous_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'
 fn storage_dtype(storage: &CpuStorage) -> DType {
     candle_core::backend::BackendStorage::dtype(storage)
 }
+
+/// Number `i` of those between -1 and 1 that `seed` stands for.
+#[cfg(test)]
+fn drawn(i: usize, seed: u32) -> f32 {
+    let mixed = (i as u32 ^ seed).wrapping_mul(0x9e37_79b1).rotate_left(15);
+    mixed.wrapping_mul(0x85eb_ca77) as f32 / 2f32.powi(31) - 1.0
+}

@@ -63,6 +63,44 @@ pub(super) struct Target<'a, T> {
     pub(super) outputs: usize,
 }
 
+impl<'a, T> Target<'a, T> {
+    /// Rows of `width` numbers.
+    pub(super) fn numbers(items: &'a mut [T], width: usize) -> Self {
+        Self {
+            items,
+            width,
+            outputs: 1,
+        }
+    }
+}
+
+/// The layer of `count` rows, [count, outputs], in place of what was in `out`.
+pub(super) fn forward<P: Panels>(layer: &P, rows: &P::Rows, count: usize, out: &mut Vec<f32>) {
+    out.resize(count * layer.outputs(), 0.0);
+    product(
+        layer,
+        rows,
+        Target::numbers(out, layer.outputs()),
+        #[inline(always)]
+        |_, sums, out| out.copy_from_slice(sums),
+    );
+}
+
+/// Adds the layer of `rows` to `out`, [count, outputs].
+pub(super) fn add<P: Panels>(layer: &P, rows: &P::Rows, out: &mut [f32]) {
+    product(
+        layer,
+        rows,
+        Target::numbers(out, layer.outputs()),
+        #[inline(always)]
+        |_, sums, out| {
+            for (out, x) in out.iter_mut().zip(sums) {
+                *out += *x;
+            }
+        },
+    );
+}
+
 /// Gives `f` the sums of the layer of `rows`, some columns of a row at a time, and the items that they are to go to. Where rows have more items
 /// than the layer fills, what is beyond stays.
 pub(super) fn product<P: Panels, T: Send>(

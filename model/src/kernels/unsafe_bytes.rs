@@ -219,26 +219,22 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::kernels::drawn;
 
     /// What a unit makes of codes that `seed` stands for.
     fn product(unit: Unit, rows: usize, groups: usize, more: usize, seed: u32) -> Vec<f32> {
-        let bits = |i: usize| {
-            let mixed = (i as u32 ^ seed).wrapping_mul(0x9e37_79b1).rotate_left(15);
-            mixed.wrapping_mul(0x85eb_ca77)
-        };
-        let number = |i: usize| bits(i) as f32 / 2f32.powi(31) - 1.0;
+        let number = |i: usize| drawn(i, seed);
+        let byte = |i: usize| (128.0 * number(i)) as i8;
         let stride = groups + more;
         let reach = rows.next_multiple_of(STEP);
         let left: Vec<_> = (0..reach * stride)
             .map(|i| Group {
                 step: number(i) / 128.0,
                 offset: number(i + 1),
-                codes: std::array::from_fn(|j| (bits(i * GROUP + j) >> 24) as u8),
+                codes: std::array::from_fn(|j| byte(i * GROUP + j) as u8),
             })
             .collect();
-        let codes: Vec<_> = (0..groups * GROUP * SIDE)
-            .map(|i| (bits(i + 7919) >> 24) as i8)
-            .collect();
+        let codes: Vec<_> = (0..groups * GROUP * SIDE).map(|i| byte(i + 7919)).collect();
         let numbers: Vec<_> = (0..groups * SIDE).map(number).collect();
         let mut out = vec![0.0; reach * SIDE];
         let left = Left {

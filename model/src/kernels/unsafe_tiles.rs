@@ -521,6 +521,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::kernels::drawn;
 
     /// What a unit makes of numbers between -1 and 1 that `seed` stands for.
     fn product(
@@ -530,10 +531,7 @@ mod tests {
         start_given: bool,
         seed: u32,
     ) -> Vec<f32> {
-        let number = |i: usize| {
-            let mixed = (i as u32 ^ seed).wrapping_mul(0x9e37_79b1).rotate_left(15);
-            bf16::from_f32(mixed.wrapping_mul(0x85eb_ca77) as f32 / 2f32.powi(31) - 1.0)
-        };
+        let number = |i: usize| bf16::from_f32(drawn(i, seed));
         let reach = rows.next_multiple_of(STEP);
         let values: Vec<_> = (0..(reach - 1) * stride + depth).map(number).collect();
         let panel: Vec<_> = (0..depth * SIDE).map(|i| number(i + 7919)).collect();
