@@ -9,7 +9,7 @@ use super::{
     aligned::Aligned,
     attention::Shape,
     bf16::{Bf16Rows, round},
-    reduce,
+    larger, reduce,
     unsafe_tiles::{DEPTH, Left, Out, SIDE, Session, Unit, multiply},
     unsafe_weights, widest,
 };
@@ -276,7 +276,7 @@ impl Scores {
         let rows = rows.zip(self.weights.chunks_exact_mut(padded));
         for ((scores, weights), sum) in rows.zip(&mut self.sums).take(count) {
             scores[len..].fill(f32::NEG_INFINITY);
-            let largest = reduce(scores, f32::NEG_INFINITY, |x| x, f32::max);
+            let largest = reduce(scores, f32::NEG_INFINITY, |x| x, larger);
             *sum = unsafe_weights::weights(session, scores, largest, weights);
         }
     }

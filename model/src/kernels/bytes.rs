@@ -16,8 +16,9 @@ use super::{
     bf16_attention as attention,
     dense::Dense,
     gelu::gelu_near,
+    larger,
     product::{self, Panels, Target, product},
-    reduce,
+    reduce, smaller,
     unsafe_bytes::{GROUP, Group, Left, Panel, Unit, multiply},
     unsafe_tiles::{self as tiles, Out, SIDE},
     widest,
@@ -69,8 +70,8 @@ pub(crate) fn is_available() -> bool {
 /// Numbers become codes of up to [`GROUP`]. Step and offset are no numbers where one of the group's is not finite.
 #[inline(always)]
 fn encode(numbers: &[f32], group: &mut Group) {
-    let least = reduce(numbers, 0.0, |x| x, f32::min);
-    let largest = reduce(numbers, 0.0, |x| x, f32::max);
+    let least = reduce(numbers, 0.0, |x| x, smaller);
+    let largest = reduce(numbers, 0.0, |x| x, larger);
     let poison = reduce(numbers, 0.0, |x| x * 0.0, |a, b| a + b);
     let range = largest - least;
     let steps = if range > FLAT { STEPS / range } else { 0.0 };
@@ -113,7 +114,7 @@ impl Bytes {
             let (number, column) = (output / SIDE, output % SIDE);
             // As in a row of tokens, a damaged number must not be rounded away.
             let poison = reduce(row, 0.0, |x| x * 0.0, |a, b| a + b);
-            let scale = reduce(row, 0.0, f32::abs, f32::max) / WEIGHT_LIMIT + poison;
+            let scale = reduce(row, 0.0, f32::abs, larger) / WEIGHT_LIMIT + poison;
             scales[output] = scale;
             let panel = &mut panels[number * groups * GROUP * SIDE..];
             let sums = &mut sums[number * groups * SIDE..];

@@ -12,7 +12,7 @@ use super::{
     TASK,
     attention::{Mixing, Shape},
     dense::{Dense, matrix},
-    reduce, widest,
+    larger, reduce, widest,
 };
 
 /// Largest weight.
@@ -56,7 +56,7 @@ fn limit() -> u8 {
 /// Rounds a row to codes around `limit + 1`; what a step stands for. It is not a number where one of the row's is not finite.
 #[inline(always)]
 fn encode(row: &[f32], codes: &mut [u8], limit: u8) -> f32 {
-    let largest = reduce(row, 0.0, f32::abs, f32::max);
+    let largest = reduce(row, 0.0, f32::abs, larger);
     let poison = reduce(row, 0.0, |x| x * 0.0, |a, b| a + b);
     let step = largest / f32::from(limit) + poison;
     let steps = if largest > 0.0 {
@@ -126,7 +126,7 @@ impl Dense for Int8 {
         let (outputs, inputs) = (bias.len(), weight.len() / bias.len().max(1));
         // As in a row of tokens, a damaged number must not be rounded away.
         let poison = |row: &[f32]| reduce(row, 0.0, |x| x * 0.0, |a, b| a + b);
-        let largest = |row: &[f32]| reduce(row, 0.0, f32::abs, f32::max);
+        let largest = |row: &[f32]| reduce(row, 0.0, f32::abs, larger);
         let scale = |row: &[f32]| largest(row) / WEIGHT_LIMIT + poison(row);
         let scales: Vec<f32> = weight.chunks_exact(inputs).map(scale).collect();
         let rows = weight.chunks_exact(inputs).zip(&scales);

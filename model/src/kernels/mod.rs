@@ -54,6 +54,18 @@ pub(crate) fn reduce(
     lanes.into_iter().fold(rest, join)
 }
 
+/// The larger of two numbers, or `a` where `b` is none: one instruction, where `f32::max` is three, for `a` may be none there too.
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
+}
+
+/// The smaller of two numbers, likewise.
+#[inline(always)]
+fn smaller(a: f32, b: f32) -> f32 {
+    if b < a { b } else { a }
+}
+
 /// Whether this machine has instructions for products of bf16.
 pub(crate) fn multiplies_bf16() -> bool {
     unsafe_tiles::Unit::best().is_some()

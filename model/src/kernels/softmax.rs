@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result};
 
-use super::{contiguous_mut, exp::exp, for_each_row, reduce, widest};
+use super::{contiguous_mut, exp::exp, for_each_row, larger, reduce, widest};
 
 /// Each row of the last dimension becomes its softmax. Minus infinity becomes less than 1e-30; a row needs one number above it.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +34,7 @@ pub(super) fn rows(values: &mut [f32], width: usize) {
 
 #[inline(always)]
 fn softmax(row: &mut [f32]) {
-    let largest = reduce(row, f32::NEG_INFINITY, |x| x, f32::max);
+    let largest = reduce(row, f32::NEG_INFINITY, |x| x, larger);
     for x in row.iter_mut() {
         *x = exp(*x - largest);
     }
