@@ -10,9 +10,10 @@ use super::{
     TASK,
     aligned::Aligned,
     attention::Shape,
-    bf16_attention as attention,
+    bf16_attention::{Mixing, Pairs},
     dense::Dense,
     gelu::gelu_near,
+    heads,
     product::{self, Panels, Target, product},
     unsafe_tiles::{DEPTH, Left, Out, SIDE, Session, Unit, multiply, round_all},
     widest,
@@ -169,7 +170,7 @@ impl Panels for Bf16 {
 
 impl Dense for Bf16 {
     type Rows = Bf16Rows;
-    type Mixing = attention::Mixing;
+    type Mixing = Mixing;
 
     fn new(weight: &[f32], bias: Vec<f32>) -> Result<Self> {
         match Unit::best() {
@@ -236,12 +237,7 @@ impl Dense for Bf16 {
         gelu_near(x)
     }
 
-    fn attend(
-        &self,
-        rows: &mut Bf16Rows,
-        shape: Shape,
-        mixing: &mut attention::Mixing,
-    ) -> Result<()> {
+    fn attend(&self, rows: &mut Bf16Rows, shape: Shape, mixing: &mut Mixing) -> Result<()> {
         product(
             self,
             rows,
@@ -249,7 +245,7 @@ impl Dense for Bf16 {
             #[inline(always)]
             |session, sums, out| round_all(session, sums, out),
         );
-        let mixed = attention::mix(self.unit, shape, mixing);
+        let mixed = heads::mix(&Pairs(self.unit), shape, mixing);
         rows.gather(shape.batch * shape.len, shape.width(), |i, row| {
             shape.join(mixed, i, row);
         });

@@ -13,10 +13,10 @@ use super::{
     aligned::Aligned,
     attention::Shape,
     bf16::round,
-    bf16_attention as attention,
+    bf16_attention::{Mixing, Pairs},
     dense::Dense,
     gelu::gelu_near,
-    larger,
+    heads, larger,
     product::{self, Panels, Target, product},
     reduce, smaller,
     unsafe_bytes::{GROUP, Group, Left, Panel, Unit, multiply},
@@ -176,7 +176,7 @@ impl Panels for Bytes {
 
 impl Dense for Bytes {
     type Rows = BytesRows;
-    type Mixing = attention::Mixing;
+    type Mixing = Mixing;
 
     fn new(weight: &[f32], bias: Vec<f32>) -> Result<Self> {
         Ok(Self::on(Unit::best(), weight, bias))
@@ -254,12 +254,7 @@ impl Dense for Bytes {
         gelu_near(x)
     }
 
-    fn attend(
-        &self,
-        rows: &mut BytesRows,
-        shape: Shape,
-        mixing: &mut attention::Mixing,
-    ) -> Result<()> {
+    fn attend(&self, rows: &mut BytesRows, shape: Shape, mixing: &mut Mixing) -> Result<()> {
         let Some(unit) = tiles::Unit::best() else {
             candle_core::bail!("this machine has no instructions for bf16");
         };
@@ -274,7 +269,7 @@ impl Dense for Bytes {
                 }
             },
         );
-        let mixed = attention::mix(unit, shape, mixing);
+        let mixed = heads::mix(&Pairs(unit), shape, mixing);
         Self::fill(
             rows,
             shape.batch * shape.len,

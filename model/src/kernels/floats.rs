@@ -8,8 +8,10 @@ use rayon::prelude::*;
 use super::{
     TASK,
     aligned::Aligned,
-    attention::{Mixing, Shape},
+    attention::Shape,
     dense::Dense,
+    floats_attention::{Mixing, Singles},
+    heads,
     product::{self, Panels, Target, product},
     unsafe_floats::{Left, STEP, Unit, multiply},
     unsafe_tiles::{Out, SIDE},
@@ -46,6 +48,15 @@ impl FloatsRows {
         if (self.count, self.width) != (count, width) {
             self.values.reset((count + STEP) * width);
             (self.count, self.width) = (count, width);
+        }
+    }
+
+    /// Rows and columns from (`row`, `column`) on, as many rows as `rows`.
+    pub(super) fn from(&self, row: usize, column: usize, rows: usize) -> Left<'_> {
+        Left {
+            values: &self.values[row * self.width + column..],
+            stride: self.width,
+            rows,
         }
     }
 
@@ -103,11 +114,7 @@ impl Panels for Floats {
         out: Out<'_>,
     ) {
         let size = self.inputs * SIDE;
-        let left = Left {
-            values: &rows.values[row * rows.width..],
-            stride: rows.width,
-            rows: count,
-        };
+        let left = rows.from(row, 0, count);
         let panel = &self.panels[number * size..][..size];
         multiply(
             self.unit,
@@ -180,8 +187,21 @@ impl Dense for Floats {
     }
 
     fn attend(&self, rows: &mut FloatsRows, shape: Shape, mixing: &mut Mixing) -> Result<()> {
-        self.forward(rows, &mut mixing.qkv)?;
-        mixing.mix::<Self>(shape, rows)
+        self.activate(
+            rows,
+            #[inline(always)]
+            |x| x,
+            &mut mixing.qkv,
+        )?;
+        let mixed = heads::mix(&Singles(self.unit), shape, mixing);
+        Self::fill(
+            rows,
+            shape.batch * shape.len,
+            shape.width(),
+            #[inline(always)]
+            |i, row| shape.join(mixed, i, row),
+        );
+        Ok(())
     }
 }
 
