@@ -30,7 +30,7 @@ const MAX_IMAGES: usize = 100_000_000;
 
 /// A whole training.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(crate) struct Recipe {
     /// Where all chance comes from: initial values, order and augmentation.
     pub(crate) seed: u64,
@@ -86,7 +86,7 @@ impl From<Compute> for DType {
 
 /// The model and what of it is trained.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(crate) struct ModelPart {
     /// CLIP's towers, or a bundle.
     pub(crate) base: PathBuf,
@@ -117,7 +117,7 @@ pub(crate) enum Start {
 
 /// Keys of a model's config that a recipe may set instead.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 #[allow(missing_docs, reason = "they are the config's own keys")]
 pub(crate) struct NetworkPart {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -166,7 +166,7 @@ pub(crate) struct NetworkPart {
 
 /// What prompts call the classes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(crate) struct TextPart {
     /// Calls everything `object`.
     pub(crate) object_agnostic: bool,
@@ -191,7 +191,7 @@ impl TextPart {
 
 /// Length and size of the training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(crate) struct SchedulePart {
     /// How often the set is gone through.
     pub(crate) epochs: usize,
@@ -219,7 +219,7 @@ impl Default for SchedulePart {
 
 /// Adam and what is done around it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(crate) struct OptimizerPart {
     /// Learning rate of `image_adapter.*`.
     pub(crate) image_rate: f64,
@@ -282,7 +282,7 @@ impl Default for OptimizerPart {
 
 /// Weights of the loss's parts (lambda).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(crate) struct LossPart {
     /// Focal loss of the map.
     pub(crate) focal: f64,
@@ -307,7 +307,7 @@ impl Default for LossPart {
 
 /// A change that is made sometimes, by at most so much.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 pub(crate) struct Sometimes {
     /// How often.
     pub(crate) probability: f64,
@@ -324,7 +324,7 @@ const fn sometimes(probability: f64, strength: f64) -> Sometimes {
 
 /// What is done to a picture and its mask. Probabilities of zero switch a change off.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(crate) struct AugmentPart {
     /// How often a picture gets salt noise: about one pixel in 740, times a normal number; `strength` is that number's deviation.
     pub(crate) noise: Sometimes,
@@ -397,7 +397,7 @@ impl AugmentPart {
 
 /// Training on parts of pictures, by which small defects become larger.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(crate) struct CropPart {
     /// How often a part is taken.
     pub(crate) probability: f64,
@@ -425,7 +425,7 @@ impl Default for CropPart {
 
 /// Lumps and dents on what has no defect, which count as one.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(crate) struct LumpPart {
     /// How often a picture or part without a defect gets one.
     pub(crate) probability: f64,
@@ -450,7 +450,7 @@ impl Default for LumpPart {
 
 /// How pictures get from the disk to the network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(crate) struct LoaderPart {
     /// Threads that decode and augment; 0 for half of the cores.
     pub(crate) workers: usize,
@@ -482,7 +482,7 @@ pub(crate) enum OnBadImage {
 
 /// Pictures that are not trained on.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(crate) struct ValidationPart {
     /// Share of the training data that is kept apart, chosen by the pictures' paths alone.
     pub(crate) fraction: f64,
@@ -499,7 +499,7 @@ impl ValidationPart {
 
 /// What a run leaves behind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(crate) struct OutputPart {
     /// Checkpoints kept, the newest.
     pub(crate) keep_checkpoints: usize,
@@ -542,7 +542,7 @@ pub(crate) enum Chosen {
 
 /// A set of pictures.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 pub(crate) struct DataPart {
     /// A JSON-lines file, or a folder with a `meta.jsonl`.
     pub(crate) path: PathBuf,
@@ -882,6 +882,8 @@ mod tests {
             ("schedule.epoch=5", "unknown field `epoch`"),
             ("schedule.epochs=some", "string \"some\""),
             ("seed.of=1", "seed"),
+            ("schedule=3", "integer `3`, expected a table"),
+            ("augment.light=0.5", "expected a table"),
         ] {
             let error = with(&[setting]).unwrap_err().to_string();
             assert!(
