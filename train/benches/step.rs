@@ -154,6 +154,7 @@ impl Bench {
         fs::write(self.path("meta.jsonl"), lines).unwrap();
     }
 
+    /// A step an epoch, so that each has every picture once, as the other side has.
     fn write_recipe(&self) {
         let changes = [
             "noise",
@@ -170,11 +171,9 @@ impl Bench {
         let text = format!(
             "[model]\nbase = \"base.safetensors\"\nconfig = \"{PRESET}\"\nadapters = \"base\"\n\
              [model.network]\ninput_size = {}\n[text]\nobject_agnostic = true\n\
-             [schedule]\nepochs = 1\nbatch_size = {}\nimages_per_epoch = {}\n\
+             [schedule]\nepochs = {}\nbatch_size = {}\n[optimizer]\ndecay = 1.0\n\
              [augment]\n{still}flip_horizontal = 0.0\nflip_vertical = 0.0\n[[data]]\npath = \".\"\n",
-            self.side,
-            self.batch,
-            self.batch * self.steps
+            self.side, self.steps, self.batch
         );
         fs::write(self.path("recipe.toml"), text).unwrap();
     }
